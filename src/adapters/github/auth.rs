@@ -1,0 +1,204 @@
+//! Who we are to GitHub: the App's signed token, and from it short tokens, each narrowed to one
+//! repository and to what one kind of call needs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::Method;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use super::{GitHub, GitHubError, Place, Result};
+use crate::domain::ids::{InstallationId, Millis, RepositoryId};
+use crate::domain::secret::Secret;
+
+/// What a token may do. GitHub's names of the permissions are in `permissions`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Read the thread and the repository, comment, react.
+    Talk,
+    /// Branch, commit, pull request.
+    Publish,
+    /// Fetch the code; given to one Git call in the sandbox.
+    Clone,
+}
+
+impl Scope {
+    pub const ALL: [Self; 3] = [Self::Talk, Self::Publish, Self::Clone];
+
+    pub fn permissions(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Talk => {
+                &[("contents", "read"), ("issues", "write"), ("metadata", "read"), ("pull_requests", "write")]
+            }
+            Self::Publish => &[("contents", "write"), ("metadata", "read"), ("pull_requests", "write")],
+            Self::Clone => &[("contents", "read"), ("metadata", "read")],
+        }
+    }
+}
+
+/// A private key that can sign.
+#[derive(Clone)]
+pub struct AppKey(EncodingKey);
+
+impl std::fmt::Debug for AppKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("•••")
+    }
+}
+
+impl AppKey {
+    /// PEM, as GitHub gives it out. The error names no content.
+    pub fn from_pem(pem: &Secret) -> std::result::Result<Self, String> {
+        EncodingKey::from_rsa_pem(pem.expose().as_bytes())
+            .map(Self)
+            .map_err(|_| "GITHUB_APP_PRIVATE_KEY is not an RSA private key in PEM form".to_owned())
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Token {
+    value: Secret,
+    renew_at: Millis,
+}
+
+type Slot = Arc<Mutex<Option<Token>>>;
+
+#[derive(Debug)]
+pub(super) struct Auth {
+    app_id: i64,
+    keys: Vec<AppKey>,
+    /// Which key GitHub took last.
+    current: AtomicUsize,
+    slots: Mutex<HashMap<(InstallationId, RepositoryId, Scope), Slot>>,
+}
+
+#[derive(Serialize)]
+struct Claims {
+    iat: i64,
+    exp: i64,
+    iss: String,
+}
+
+#[derive(Serialize)]
+struct NarrowTo {
+    repository_ids: [i64; 1],
+    permissions: HashMap<&'static str, &'static str>,
+}
+
+#[derive(Deserialize)]
+struct Minted {
+    token: String,
+    expires_at: String,
+}
+
+#[derive(Deserialize)]
+struct AppAnswer {
+    slug: String,
+}
+
+/// Tokens live an hour; one that ends within this time is replaced.
+const RENEW_BEFORE_MS: i64 = 10 * 60 * 1000;
+
+impl Auth {
+    pub(super) fn new(app_id: i64, keys: &[Secret]) -> std::result::Result<Self, String> {
+        let keys = keys.iter().map(AppKey::from_pem).collect::<std::result::Result<Vec<_>, _>>()?;
+        Ok(Self { app_id, keys, current: AtomicUsize::new(0), slots: Mutex::default() })
+    }
+
+    pub(super) fn app_id(&self) -> i64 {
+        self.app_id
+    }
+
+    /// A token of the App itself: a minute back against drifting clocks, nine minutes ahead.
+    fn app_token(&self, which: usize, now: Millis) -> Result<Secret> {
+        let seconds = now.0 / 1000;
+        let claims = Claims { iat: seconds - 60, exp: seconds + 540, iss: self.app_id.to_string() };
+        let key = self.keys.get(which).ok_or(GitHubError::Unauthorized)?;
+        jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, &key.0)
+            .map(Secret::new)
+            .map_err(|_| GitHubError::Unauthorized)
+    }
+
+    async fn slot(&self, place: &Place<'_>, scope: Scope) -> Slot {
+        let key = (place.installation, place.repository, scope);
+        Arc::clone(self.slots.lock().await.entry(key).or_default())
+    }
+
+    /// Drops a token that was refused, unless another call has replaced it already.
+    pub(super) async fn forget(&self, place: &Place<'_>, scope: Scope, refused: &Secret) {
+        let slot = self.slot(place, scope).await;
+        let mut token = slot.lock().await;
+        if token.as_ref().is_some_and(|token| token.value == *refused) {
+            *token = None;
+        }
+    }
+}
+
+impl GitHub {
+    /// A cached token; of many who ask at once, one mints it.
+    pub(super) async fn token(&self, place: &Place<'_>, scope: Scope) -> Result<Secret> {
+        let slot = self.auth.slot(place, scope).await;
+        let mut cached = slot.lock().await;
+        let now = self.clock.now();
+        if let Some(token) = cached.as_ref().filter(|token| token.renew_at > now) {
+            return Ok(token.value.clone());
+        }
+        let token = self.mint(place, scope).await?;
+        let value = token.value.clone();
+        *cached = Some(token);
+        Ok(value)
+    }
+
+    /// A token to fetch this one repository, and nothing else. Not cached: `revoke` it after use.
+    pub async fn clone_token(&self, place: &Place<'_>) -> Result<Secret> {
+        Ok(self.mint(place, Scope::Clone).await?.value)
+    }
+
+    /// Ends a token before its time.
+    pub async fn revoke(&self, token: &Secret) -> Result<()> {
+        self.send::<()>(token, Method::DELETE, "/installation/token", None).await.map(|_| ())
+    }
+
+    async fn mint(&self, place: &Place<'_>, scope: Scope) -> Result<Token> {
+        let path = format!("/app/installations/{}/access_tokens", place.installation);
+        let narrow = NarrowTo {
+            repository_ids: [place.repository.0],
+            permissions: scope.permissions().iter().copied().collect(),
+        };
+        let minted: Minted = self.as_app(Method::POST, &path, Some(&narrow)).await?;
+        let now = self.clock.now();
+        let expires = Millis::parse_rfc3339(&minted.expires_at).unwrap_or(now);
+        Ok(Token { value: Secret::new(minted.token), renew_at: Millis(expires.0 - RENEW_BEFORE_MS) })
+    }
+
+    /// One call as the App, with each of its keys until GitHub takes one.
+    async fn as_app<B: Serialize + Sync, T: serde::de::DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<T> {
+        let start = self.auth.current.load(Ordering::Relaxed);
+        let count = self.auth.keys.len().max(1);
+        for turn in 0..count {
+            let which = (start + turn) % count;
+            let token = self.auth.app_token(which, self.clock.now())?;
+            match self.send(&token, method.clone(), path, body).await {
+                Err(GitHubError::Unauthorized) if turn + 1 < count => {}
+                answer => {
+                    self.auth.current.store(which, Ordering::Relaxed);
+                    return answer?.json();
+                }
+            }
+        }
+        Err(GitHubError::Unauthorized)
+    }
+
+    /// The App's name in addresses; its login is this with `[bot]` behind.
+    pub async fn app_slug(&self) -> Result<String> {
+        Ok(self.as_app::<(), AppAnswer>(Method::GET, "/app", None).await?.slug)
+    }
+}

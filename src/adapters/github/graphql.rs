@@ -1,0 +1,91 @@
+//! GraphQL by our own hand: octocrab posts it to the wrong place on Enterprise Server and drops
+//! what came along with an error.
+
+use http::StatusCode;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{GitHub, GitHubError, MAX_ANSWER_BYTES, Place, Result, Scope, error};
+use crate::domain::ids::Millis;
+use crate::domain::text::cut_marked;
+
+#[derive(Deserialize)]
+struct GraphQlAnswer<T> {
+    data: Option<T>,
+    #[serde(default)]
+    errors: Vec<GraphQlError>,
+}
+
+#[derive(Deserialize)]
+struct GraphQlError {
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    message: String,
+}
+
+impl GitHub {
+    pub(super) async fn graphql<T: DeserializeOwned>(
+        &self,
+        place: &Place<'_>,
+        scope: Scope,
+        query: &'static str,
+        variables: &Value,
+    ) -> Result<T> {
+        let mut retried = false;
+        loop {
+            let token = self.token(place, scope).await?;
+            let request = self
+                .http
+                .post(&self.graphql_url)
+                .bearer_auth(token.expose())
+                .json(&json!({ "query": query, "variables": variables }));
+            match self.graphql_once(request).await {
+                Err(GitHubError::Unauthorized) if !retried => {
+                    self.auth.forget(place, scope, &token).await;
+                    retried = true;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn graphql_once<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T> {
+        let unavailable = |error: reqwest::Error| GitHubError::Unavailable(error::describe(&error.without_url()));
+        let mut response = request.send().await.map_err(unavailable)?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(unavailable)? {
+            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+                return Err(GitHubError::Unavailable("an answer that is too long".to_owned()));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let now = self.clock.now();
+        if status != StatusCode::OK {
+            return Err(error::of_answer(status, &headers, &body, now));
+        }
+        let answer: GraphQlAnswer<T> = serde_json::from_slice(&body)
+            .map_err(|error| GitHubError::Unavailable(format!("an answer that cannot be read: {error}")))?;
+        match (answer.data, answer.errors.first()) {
+            (_, Some(first)) => Err(of_error(first, now)),
+            (Some(data), None) => Ok(data),
+            (None, None) => Err(GitHubError::Unavailable("an answer without data".to_owned())),
+        }
+    }
+}
+
+fn of_error(error: &GraphQlError, now: Millis) -> GitHubError {
+    let message = cut_marked(&error.message, 1_000);
+    let lower = message.to_ascii_lowercase();
+    match error.kind.as_str() {
+        "RATE_LIMITED" => GitHubError::Limited { until: Millis(now.0 + 60_000) },
+        "STALE_DATA" => GitHubError::Moved { message },
+        "NOT_FOUND" => GitHubError::Missing,
+        "FORBIDDEN" => GitHubError::Forbidden { message },
+        _ if lower.contains("expected branch to point to") => GitHubError::Moved { message },
+        _ if lower.contains("something went wrong") || lower.contains("timeout") => GitHubError::Unavailable(message),
+        _ => GitHubError::Refused { status: 422, message },
+    }
+}

@@ -1,0 +1,171 @@
+//! Threads: what is said on an issue, comments, reactions.
+
+use http::Method;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{GitHub, GitHubError, Place, Result, Scope};
+use crate::domain::effect::Reaction;
+use crate::domain::ids::{CommentId, IssueNumber, Millis};
+use crate::domain::prompt::{Quoted, ThreadText};
+use crate::domain::task::Subject;
+
+/// Comments read of one thread; of more, the newest count.
+const MAX_COMMENTS: usize = 500;
+
+#[derive(Deserialize)]
+struct User {
+    #[serde(default)]
+    login: String,
+}
+
+#[derive(Deserialize)]
+struct IssueAnswer {
+    #[serde(default)]
+    title: String,
+    body: Option<String>,
+    user: Option<User>,
+    #[serde(default)]
+    author_association: String,
+}
+
+#[derive(Deserialize)]
+struct CommentAnswer {
+    id: i64,
+    body: Option<String>,
+    user: Option<User>,
+    #[serde(default)]
+    author_association: String,
+    #[serde(default)]
+    created_at: String,
+    #[serde(default)]
+    updated_at: String,
+}
+
+#[derive(Deserialize)]
+struct ReactionAnswer {
+    id: i64,
+    user: Option<User>,
+}
+
+#[derive(Deserialize)]
+struct Made {
+    id: i64,
+}
+
+fn quoted(user: Option<User>, association: &str, text: Option<String>) -> Quoted {
+    Quoted {
+        author: user.map(|user| user.login).unwrap_or_default(),
+        is_insider: matches!(association, "OWNER" | "MEMBER" | "COLLABORATOR"),
+        text: text.unwrap_or_default(),
+    }
+}
+
+impl GitHub {
+    /// Title, body and comments of an issue as of `trigger`: what was written or edited later is
+    /// left out (threat T05). The comment that triggered stays out, too: it is the request.
+    pub async fn thread_text(
+        &self,
+        place: &Place<'_>,
+        issue: IssueNumber,
+        trigger: Millis,
+        subject: Subject,
+        bot_login: &str,
+    ) -> Result<ThreadText> {
+        let path = format!("/repos/{}/issues/{issue}", place.name);
+        let found: IssueAnswer = self.get(place, Scope::Talk, &path).await?;
+        let comments: Vec<CommentAnswer> =
+            self.list(place, Scope::Talk, &format!("{path}/comments?per_page=100"), MAX_COMMENTS).await?;
+        let is_of_then = |comment: &CommentAnswer| {
+            let by = |text: &str| Millis::parse_rfc3339(text).is_some_and(|at| at <= trigger);
+            by(&comment.created_at) && by(&comment.updated_at)
+        };
+        let is_trigger = |comment: &CommentAnswer| subject == Subject::IssueComment(CommentId(comment.id));
+        let is_ours = |comment: &CommentAnswer| comment.user.as_ref().is_some_and(|user| user.login == bot_login);
+        Ok(ThreadText {
+            title: found.title,
+            body: quoted(found.user, &found.author_association, found.body),
+            comments: comments
+                .into_iter()
+                .filter(|comment| is_of_then(comment) && !is_trigger(comment) && !is_ours(comment))
+                .map(|comment| quoted(comment.user, &comment.author_association, comment.body))
+                .collect(),
+        })
+    }
+
+    /// Our own comment that holds `marker`, among those made since `since`.
+    pub async fn find_comment(
+        &self,
+        place: &Place<'_>,
+        issue: IssueNumber,
+        marker: &str,
+        since: Millis,
+        bot_login: &str,
+    ) -> Result<Option<CommentId>> {
+        let path = format!("/repos/{}/issues/{issue}/comments?per_page=100&since={}", place.name, since.rfc3339());
+        let comments: Vec<CommentAnswer> = self.list(place, Scope::Talk, &path, MAX_COMMENTS).await?;
+        Ok(comments
+            .into_iter()
+            .find(|comment| {
+                comment.user.as_ref().is_some_and(|user| user.login == bot_login)
+                    && comment.body.as_deref().is_some_and(|body| body.contains(marker))
+            })
+            .map(|comment| CommentId(comment.id)))
+    }
+
+    pub async fn create_comment(&self, place: &Place<'_>, issue: IssueNumber, body: &str) -> Result<CommentId> {
+        let path = format!("/repos/{}/issues/{issue}/comments", place.name);
+        let made: Made =
+            self.call(place, Scope::Talk, Method::POST, &path, Some(&json!({ "body": body }))).await?.json()?;
+        Ok(CommentId(made.id))
+    }
+
+    pub async fn edit_comment(&self, place: &Place<'_>, comment: CommentId, body: &str) -> Result<()> {
+        let path = format!("/repos/{}/issues/comments/{comment}", place.name);
+        self.call(place, Scope::Talk, Method::PATCH, &path, Some(&json!({ "body": body }))).await.map(|_| ())
+    }
+
+    /// Adds a reaction; GitHub answers the same for one that is there.
+    pub async fn react(
+        &self,
+        place: &Place<'_>,
+        issue: IssueNumber,
+        subject: Subject,
+        reaction: Reaction,
+    ) -> Result<()> {
+        let Some(path) = reactions_path(place, issue, subject) else { return Ok(()) };
+        let body = json!({ "content": reaction.content() });
+        self.call(place, Scope::Talk, Method::POST, &path, Some(&body)).await.map(|_| ())
+    }
+
+    /// Takes our own reaction away, if it is there.
+    pub async fn unreact(
+        &self,
+        place: &Place<'_>,
+        issue: IssueNumber,
+        subject: Subject,
+        reaction: Reaction,
+        bot_login: &str,
+    ) -> Result<()> {
+        let Some(path) = reactions_path(place, issue, subject) else { return Ok(()) };
+        let list = format!("{path}?content={}&per_page=100", super::segment(reaction.content()));
+        let found: Vec<ReactionAnswer> = self.list(place, Scope::Talk, &list, MAX_COMMENTS).await?;
+        let own = found.into_iter().find(|one| one.user.as_ref().is_some_and(|user| user.login == bot_login));
+        let Some(own) = own else { return Ok(()) };
+        match self.call::<()>(place, Scope::Talk, Method::DELETE, &format!("{path}/{}", own.id), None).await {
+            Ok(_) | Err(GitHubError::Missing) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Where reactions of a text are; GitHub has none for the body of a review.
+fn reactions_path(place: &Place<'_>, issue: IssueNumber, subject: Subject) -> Option<String> {
+    let repo = format!("/repos/{}", place.name);
+    match subject {
+        Subject::Issue => Some(format!("{repo}/issues/{issue}/reactions")),
+        Subject::IssueComment(id) => Some(format!("{repo}/issues/comments/{id}/reactions")),
+        Subject::ReviewComment(id) => Some(format!("{repo}/pulls/comments/{id}/reactions")),
+        Subject::Review(_) => None,
+    }
+}

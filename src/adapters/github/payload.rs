@@ -1,0 +1,194 @@
+//! From webhook JSON to a `Notice`. Own structs in which nearly everything may be missing: GitHub
+//! adds events, actions and values without notice, and a payload nobody expected must not be lost.
+
+use serde::Deserialize;
+
+use crate::domain::delivery::{InstallationChange, Notice, Writing};
+use crate::domain::ids::{CommentId, InstallationId, IssueNumber, Millis, RepoName, RepositoryId, UserId};
+use crate::domain::task::{Requester, Subject, Thread};
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Hook {
+    action: Option<String>,
+    installation: Option<Installation>,
+    repository: Option<Repository>,
+    sender: Option<User>,
+    issue: Option<Issue>,
+    pull_request: Option<Issue>,
+    comment: Option<Comment>,
+    review: Option<Comment>,
+}
+
+#[derive(Deserialize)]
+struct Installation {
+    id: i64,
+    account: Option<User>,
+}
+
+#[derive(Deserialize)]
+struct Repository {
+    id: i64,
+    full_name: Option<String>,
+    owner: Option<User>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct User {
+    id: i64,
+    login: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Issue {
+    number: i64,
+    body: Option<String>,
+    user: Option<User>,
+    created_at: Option<String>,
+    /// Present on an issue that is a pull request.
+    pull_request: Option<serde::de::IgnoredAny>,
+    performed_via_github_app: Option<App>,
+}
+
+#[derive(Deserialize)]
+struct App {
+    id: i64,
+}
+
+#[derive(Deserialize)]
+struct Comment {
+    id: i64,
+    body: Option<String>,
+    user: Option<User>,
+    created_at: Option<String>,
+    submitted_at: Option<String>,
+    performed_via_github_app: Option<App>,
+}
+
+/// Reads the fields that decide anything. `None`: the body is not a JSON object.
+pub fn decode(event: &str, body: &[u8]) -> Option<Notice> {
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace())?;
+    if *first != b'{' {
+        return None;
+    }
+    let hook: Hook = match serde_json::from_slice(body) {
+        Ok(hook) => hook,
+        // A known field of an unknown form is no reason to refuse what GitHub sent.
+        Err(_) => serde_json::from_slice::<serde::de::IgnoredAny>(body).ok().map(|_| Hook::default())?,
+    };
+    let writing = writing(event, &hook);
+    let installation = hook.installation.as_ref().map(|found| InstallationId(found.id));
+    let account = hook
+        .repository
+        .as_ref()
+        .and_then(|repository| repository.owner.as_ref())
+        .or(hook.installation.as_ref().and_then(|found| found.account.as_ref()))
+        .and_then(|owner| owner.login.clone());
+    let action = hook.action.clone().unwrap_or_default();
+    Some(Notice {
+        installation_change: installation_change(event, &action),
+        thread: thread(&hook),
+        sender_is_bot: hook
+            .sender
+            .as_ref()
+            .is_some_and(|sender| sender.kind.as_deref().is_some_and(|kind| kind != "User")),
+        sender: hook.sender.as_ref().and_then(|sender| {
+            Some(Requester { id: UserId(sender.id), login: sender.login.clone().filter(|login| is_login(login))? })
+        }),
+        event: event.to_owned(),
+        action,
+        installation,
+        account: account.unwrap_or_default(),
+        writing,
+    })
+}
+
+/// A login is used in routes and in commit trailers.
+fn is_login(login: &str) -> bool {
+    let name = login.strip_suffix("[bot]").unwrap_or(login);
+    !name.is_empty()
+        && name.len() <= 100
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+fn thread(hook: &Hook) -> Option<Thread> {
+    let repository = hook.repository.as_ref()?;
+    let (issue, is_pull) = match (&hook.issue, &hook.pull_request) {
+        (Some(issue), _) => (issue, issue.pull_request.is_some()),
+        (None, Some(pull)) => (pull, true),
+        (None, None) => return None,
+    };
+    Some(Thread {
+        installation: InstallationId(hook.installation.as_ref()?.id),
+        repository: RepositoryId(repository.id),
+        name: RepoName::parse(repository.full_name.as_deref()?)?,
+        issue: IssueNumber(issue.number),
+        is_pull,
+    })
+}
+
+fn writing(event: &str, hook: &Hook) -> Option<Writing> {
+    let of_comment = |subject: fn(CommentId) -> Subject, comment: Option<&Comment>| {
+        let comment = comment?;
+        Some(Writing {
+            subject: subject(CommentId(comment.id)),
+            text: comment.body.clone()?,
+            written_at: time(comment.created_at.as_ref().or(comment.submitted_at.as_ref())),
+            author: comment.user.as_ref()?.id,
+            via_app: comment.performed_via_github_app.as_ref().map(|app| app.id),
+        })
+    };
+    match event {
+        "issues" => {
+            let issue = hook.issue.as_ref()?;
+            Some(Writing {
+                subject: Subject::Issue,
+                text: issue.body.clone()?,
+                written_at: time(issue.created_at.as_ref()),
+                author: issue.user.as_ref()?.id,
+                via_app: issue.performed_via_github_app.as_ref().map(|app| app.id),
+            })
+        }
+        "issue_comment" => of_comment(Subject::IssueComment, hook.comment.as_ref()),
+        "pull_request_review_comment" => of_comment(Subject::ReviewComment, hook.comment.as_ref()),
+        "pull_request_review" => of_comment(Subject::Review, hook.review.as_ref()),
+        _ => None,
+    }
+}
+
+fn time(text: Option<&String>) -> Millis {
+    text.and_then(|text| Millis::parse_rfc3339(text)).unwrap_or(Millis(0))
+}
+
+fn installation_change(event: &str, action: &str) -> Option<InstallationChange> {
+    match (event, action) {
+        ("installation", "created" | "unsuspend" | "new_permissions_accepted") => Some(InstallationChange::Present),
+        ("installation", "suspend") => Some(InstallationChange::Suspended),
+        ("installation", "deleted") => Some(InstallationChange::Deleted),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anything_that_is_a_json_object_is_decoded() {
+        for body in ["{}", r#"{"action":5,"issue":"odd"}"#, r#"{"sender":null,"repository":null}"#, " {\"x\":[1]} "] {
+            assert!(decode("anything", body.as_bytes()).is_some(), "{body}");
+        }
+        for body in ["", "[]", "nonsense", "{", "{\"a\":}", "\"text\"", "payload=%7B%7D"] {
+            assert!(decode("anything", body.as_bytes()).is_none(), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_repository_name_makes_no_thread() {
+        let body = r#"{"installation":{"id":1},"issue":{"number":1},"repository":{"id":1,"full_name":"a/../../x"}}"#;
+        assert!(decode("issues", body.as_bytes()).unwrap().thread.is_none());
+    }
+}

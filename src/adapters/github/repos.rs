@@ -1,0 +1,118 @@
+//! Repositories: what they are, who may write, where their branches stand.
+
+use http::Method;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{GitHub, GitHubError, Place, Result, Scope, segment};
+
+/// What a person may do in a repository, by the permission endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Permission {
+    None,
+    Read,
+    Write,
+    Admin,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repository {
+    pub default_branch: String,
+    /// Anyone may read it: `public`, not `private` and not `internal`.
+    pub is_public: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitInfo {
+    pub message: String,
+    pub parents: Vec<String>,
+    pub tree: String,
+}
+
+#[derive(Deserialize)]
+struct PermissionAnswer {
+    permission: String,
+}
+
+#[derive(Deserialize)]
+struct RepositoryAnswer {
+    default_branch: String,
+    #[serde(default)]
+    private: bool,
+    visibility: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RefAnswer {
+    object: ObjectAnswer,
+}
+
+#[derive(Deserialize)]
+struct ObjectAnswer {
+    sha: String,
+}
+
+#[derive(Deserialize)]
+struct CommitAnswer {
+    #[serde(default)]
+    message: String,
+    tree: ObjectAnswer,
+    #[serde(default)]
+    parents: Vec<ObjectAnswer>,
+}
+
+impl GitHub {
+    /// Asked anew each time: `author_association` in a payload may be stale, and says MEMBER for
+    /// people who cannot write.
+    pub async fn permission(&self, place: &Place<'_>, login: &str) -> Result<Permission> {
+        let path = format!("/repos/{}/collaborators/{}/permission", place.name, segment(login));
+        let answer: PermissionAnswer = self.get(place, Scope::Talk, &path).await?;
+        Ok(match answer.permission.as_str() {
+            "admin" => Permission::Admin,
+            "write" | "maintain" => Permission::Write,
+            "read" | "triage" => Permission::Read,
+            _ => Permission::None,
+        })
+    }
+
+    pub async fn repository(&self, place: &Place<'_>) -> Result<Repository> {
+        let answer: RepositoryAnswer = self.get(place, Scope::Talk, &format!("/repos/{}", place.name)).await?;
+        let is_public = match answer.visibility.as_deref() {
+            Some(visibility) => visibility == "public",
+            None => !answer.private,
+        };
+        Ok(Repository { default_branch: answer.default_branch, is_public })
+    }
+
+    /// The commit a branch points to.
+    pub async fn branch_head(&self, place: &Place<'_>, branch: &str) -> Result<Option<String>> {
+        let path = format!("/repos/{}/git/ref/heads/{}", place.name, segment(branch));
+        match self.get::<RefAnswer>(place, Scope::Talk, &path).await {
+            Ok(answer) => Ok(Some(answer.object.sha)),
+            Err(GitHubError::Missing) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a branch. `Moved`: there is one of this name already.
+    pub async fn create_branch(&self, place: &Place<'_>, branch: &str, sha: &str) -> Result<()> {
+        let path = format!("/repos/{}/git/refs", place.name);
+        let body = json!({ "ref": format!("refs/heads/{branch}"), "sha": sha });
+        match self.call(place, Scope::Publish, Method::POST, &path, Some(&body)).await {
+            Err(GitHubError::Refused { status: 422, message }) if message.contains("already exists") => {
+                Err(GitHubError::Moved { message })
+            }
+            answer => answer.map(|_| ()),
+        }
+    }
+
+    pub async fn commit(&self, place: &Place<'_>, sha: &str) -> Result<CommitInfo> {
+        let path = format!("/repos/{}/git/commits/{}", place.name, segment(sha));
+        let answer: CommitAnswer = self.get(place, Scope::Publish, &path).await?;
+        Ok(CommitInfo {
+            message: answer.message,
+            parents: answer.parents.into_iter().map(|parent| parent.sha).collect(),
+            tree: answer.tree.sha,
+        })
+    }
+}

@@ -1,0 +1,109 @@
+//! Shutting a command in with bubblewrap: it sees the system's programs and its own sandbox, not
+//! the host's files, not other processes, and holds no capability. The network stays: agents need
+//! their model's vendor.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::ports::sandbox::Paths;
+
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How well commands are shut in; said at the start, never lowered silently later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    Bubblewrap,
+    /// Own folders and environment, but the host's files can be read.
+    None,
+}
+
+/// What a command needs of the system, where it exists. Nothing below /root, /home, /var or /work.
+const READ_ONLY: [&str; 18] = [
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/opt",
+    "/etc/alternatives",
+    "/etc/ca-certificates",
+    "/etc/group",
+    "/etc/hosts",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/nsswitch.conf",
+    "/etc/passwd",
+    "/etc/resolv.conf",
+    "/etc/ssl",
+];
+
+pub(super) fn inner_paths() -> Paths {
+    Paths {
+        home: "/sandbox/home".to_owned(),
+        project: "/sandbox/project".to_owned(),
+        scratch: "/sandbox/scratch".to_owned(),
+    }
+}
+
+impl Isolation {
+    /// Tries bubblewrap once: in many containers it is installed and still refused.
+    pub fn probe() -> Self {
+        let mut command = Command::new("bwrap");
+        command.args(base_args()).args(["--", "true"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        match command.status() {
+            Ok(status) if status.success() => Self::Bubblewrap,
+            _ => Self::None,
+        }
+    }
+
+    /// One word for logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bubblewrap => "bubblewrap",
+            Self::None => "none",
+        }
+    }
+
+    /// The argument vector that starts `argv` shut in. The environment is handed on as it is: as an
+    /// argument it would show in the list of processes.
+    pub(super) fn wrap(self, dir: &Path, paths: &Paths, argv: &[String]) -> Vec<String> {
+        if self == Self::None {
+            return argv.to_vec();
+        }
+        let mut args = vec!["bwrap".to_owned()];
+        args.extend(base_args());
+        let host = |part: &str| dir.join(part).display().to_string();
+        for (part, inner) in
+            [("home", paths.home.as_str()), ("project", &paths.project), ("scratch", &paths.scratch), ("tmp", "/tmp")]
+        {
+            args.extend(["--bind".to_owned(), host(part), inner.to_owned()]);
+        }
+        args.extend(["--chdir".to_owned(), paths.project.clone(), "--".to_owned()]);
+        args.extend(argv.iter().cloned());
+        args
+    }
+}
+
+fn base_args() -> Vec<String> {
+    let mut args: Vec<String> = [
+        "--unshare-all",
+        "--share-net",
+        "--die-with-parent",
+        "--new-session",
+        "--cap-drop",
+        "ALL",
+        "--uid",
+        "1000",
+        "--gid",
+        "1000",
+    ]
+    .map(ToOwned::to_owned)
+    .to_vec();
+    for path in READ_ONLY {
+        args.extend(["--ro-bind-try", path, path].map(ToOwned::to_owned));
+    }
+    args.extend(["--proc", "/proc", "--dev", "/dev"].map(ToOwned::to_owned));
+    args
+}

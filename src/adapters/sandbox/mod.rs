@@ -1,0 +1,3 @@
+//! The makers of sandboxes, each in a place of its own.
+
+pub mod local;

@@ -1,0 +1,307 @@
+//! The ledger: what GitHub sent, and what became of it.
+
+use std::collections::HashSet;
+
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
+use std::io::{Read as _, Write as _};
+
+use super::outbox::promise_in;
+use super::rows::row;
+use super::{Result, Store, StoreError, in_tx, read, write};
+use crate::domain::decision::{DecisionCode, LedgerLine};
+use crate::domain::effect::Effect;
+use crate::domain::ids::{DeliveryId, IssueNumber, Millis, RepositoryId};
+
+/// GitHub sends at most 25 MB; nothing longer is unpacked.
+const MAX_BODY_BYTES: u64 = 26 * 1024 * 1024;
+
+/// A small row about a delivery: who, what, where.
+#[derive(Debug, Clone)]
+pub struct LedgerRow {
+    pub id: DeliveryId,
+    pub event: String,
+    pub action: String,
+    pub installation: Option<i64>,
+    pub repository_id: Option<i64>,
+    pub repository: String,
+    pub issue: Option<i64>,
+    pub sender: String,
+    pub received_at: Millis,
+    /// Decided at once, for what nobody acts on.
+    pub decision: Option<DecisionCode>,
+    pub facts: String,
+}
+
+/// A delivery that has to be on disk before it is answered.
+#[derive(Debug, Clone)]
+pub struct KeptDelivery {
+    pub row: LedgerRow,
+    pub meaning: Option<String>,
+    pub packed_body: Vec<u8>,
+}
+
+impl KeptDelivery {
+    /// Packing costs a fraction of what writing the plain body costs.
+    pub fn pack(body: &[u8]) -> Vec<u8> {
+        let mut packer = DeflateEncoder::new(Vec::with_capacity(body.len() / 4 + 64), Compression::fast());
+        // Writing into memory does not fail.
+        let _ = packer.write_all(body);
+        packer.finish().unwrap_or_default()
+    }
+}
+
+/// What storing a delivery found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    Fresh,
+    /// The same delivery id was here before.
+    SameId,
+    /// The same event was here before under another id.
+    SameMeaning,
+}
+
+/// A stored delivery whose fate is not decided yet.
+#[derive(Debug)]
+pub struct PendingDelivery {
+    pub seq: i64,
+    pub id: DeliveryId,
+    pub meaning: Option<String>,
+    pub event: String,
+    pub received_at: Millis,
+    pub attempts: i64,
+    pub body: Vec<u8>,
+}
+
+/// What became of a delivery, and what is to be said about it.
+#[derive(Debug)]
+pub struct Decision<'a> {
+    pub seq: i64,
+    pub code: DecisionCode,
+    pub facts: String,
+    pub at: Millis,
+    pub effects: &'a [Effect],
+}
+
+row!(PendingRow {
+    seq: i64,
+    guid: String,
+    meaning: Option<String>,
+    event: String,
+    received_at: i64,
+    attempts: i64,
+    body: Option<Vec<u8>>,
+});
+
+row!(WhyRow { received_at: i64, sender: String, decision: Option<String>, facts: String });
+
+/// Marks a delivery as decided, if it still waits for that.
+macro_rules! decide_in {
+    ($conn:ident, $decision:expr) => {{
+        let decision: &Decision<'_> = $decision;
+        sqlx::query(
+            "UPDATE deliveries SET decision = $2, facts = $3, decided_at = $4, decide_at = NULL \
+             WHERE seq = $1 AND decide_at IS NOT NULL",
+        )
+        .bind(decision.seq)
+        .bind(decision.code.name())
+        .bind(&decision.facts)
+        .bind(decision.at.0)
+        .execute(&mut *$conn)
+        .await?
+        .rows_affected()
+            == 1
+    }};
+}
+
+pub(super) use decide_in;
+
+impl Store {
+    /// Stores deliveries with one commit. Answers in their order.
+    pub async fn keep_deliveries(&self, batch: &[KeptDelivery]) -> Result<Vec<Stored>> {
+        let fresh: Vec<String> = write!(self, |pool| {
+            let mut query = sqlx::QueryBuilder::new(
+                "INSERT INTO deliveries (guid, meaning, event, action, installation_id, repository_id, repository, \
+                 issue_number, sender, received_at, decide_at, body) ",
+            );
+            query.push_values(batch, |mut values, kept| {
+                let row = &kept.row;
+                values
+                    .push_bind(&row.id.0)
+                    .push_bind(&kept.meaning)
+                    .push_bind(&row.event)
+                    .push_bind(&row.action)
+                    .push_bind(row.installation)
+                    .push_bind(row.repository_id)
+                    .push_bind(&row.repository)
+                    .push_bind(row.issue)
+                    .push_bind(&row.sender)
+                    .push_bind(row.received_at.0)
+                    .push_bind(row.received_at.0)
+                    .push_bind(&kept.packed_body);
+            });
+            query.push(" ON CONFLICT DO NOTHING RETURNING guid");
+            query.build_query_scalar().fetch_all(pool).await
+        })?;
+        let mut fresh: HashSet<String> = fresh.into_iter().collect();
+        let mut answers = Vec::with_capacity(batch.len());
+        for kept in batch {
+            // The same id may stand twice in one batch: only one of them is fresh.
+            answers.push(if fresh.remove(&kept.row.id.0) {
+                Stored::Fresh
+            } else if self.has_delivery(&kept.row.id).await? {
+                Stored::SameId
+            } else {
+                Stored::SameMeaning
+            });
+        }
+        Ok(answers)
+    }
+
+    async fn has_delivery(&self, id: &DeliveryId) -> Result<bool> {
+        let found: Option<i64> = read!(self, |pool| {
+            sqlx::query_scalar("SELECT seq FROM deliveries WHERE guid = $1").bind(&id.0).fetch_optional(pool).await
+        })?;
+        Ok(found.is_some())
+    }
+
+    /// Adds small rows about deliveries that come to nothing.
+    pub async fn note_deliveries(&self, rows: &[LedgerRow]) -> Result<()> {
+        write!(self, |pool| {
+            let mut query = sqlx::QueryBuilder::new(
+                "INSERT INTO deliveries (guid, event, action, installation_id, repository_id, repository, issue_number, \
+                 sender, received_at, decided_at, decision, facts) ",
+            );
+            query.push_values(rows, |mut values, row| {
+                values
+                    .push_bind(&row.id.0)
+                    .push_bind(&row.event)
+                    .push_bind(&row.action)
+                    .push_bind(row.installation)
+                    .push_bind(row.repository_id)
+                    .push_bind(&row.repository)
+                    .push_bind(row.issue)
+                    .push_bind(&row.sender)
+                    .push_bind(row.received_at.0)
+                    .push_bind(row.received_at.0)
+                    .push_bind(row.decision.map(DecisionCode::name))
+                    .push_bind(&row.facts);
+            });
+            query.push(" ON CONFLICT DO NOTHING");
+            query.build().execute(pool).await.map(|_| ())
+        })?;
+        Ok(())
+    }
+
+    /// Takes stored deliveries to decide on. Until `again_at` nobody else takes them.
+    pub async fn claim_pending(&self, now: Millis, again_at: Millis) -> Result<Vec<PendingDelivery>> {
+        // Most of the time there is none, and then nothing is written.
+        if self.next_pending_at().await?.is_none_or(|at| at > now) {
+            return Ok(Vec::new());
+        }
+        let sql = self.db.dialect().claim_pending;
+        let mut rows: Vec<PendingRow> =
+            write!(self, |pool| sqlx::query_as(sql).bind(now.0).bind(again_at.0).fetch_all(pool).await)?;
+        rows.sort_by_key(|row| row.seq);
+        rows.into_iter()
+            .map(|row| {
+                let corrupt = || StoreError::Corrupt { table: "deliveries", column: "body", id: row.guid.clone() };
+                let mut body = Vec::new();
+                let packed = row.body.as_deref().ok_or_else(corrupt)?;
+                DeflateDecoder::new(packed).take(MAX_BODY_BYTES).read_to_end(&mut body).map_err(|_| corrupt())?;
+                Ok(PendingDelivery {
+                    seq: row.seq,
+                    id: DeliveryId(row.guid),
+                    meaning: row.meaning,
+                    event: row.event,
+                    received_at: Millis(row.received_at),
+                    attempts: row.attempts,
+                    body,
+                })
+            })
+            .collect()
+    }
+
+    /// When the next undecided delivery is due; `None`: there is none.
+    pub(super) async fn next_pending_at(&self) -> Result<Option<Millis>> {
+        let at: Option<i64> = read!(self, |pool| {
+            sqlx::query_scalar("SELECT min(decide_at) FROM deliveries WHERE decide_at IS NOT NULL")
+                .fetch_one(pool)
+                .await
+        })?;
+        Ok(at.map(Millis))
+    }
+
+    /// Puts a delivery off: GitHub did not answer what the decision needs.
+    pub async fn postpone_delivery(&self, seq: i64, until: Millis) -> Result<()> {
+        write!(self, |pool| {
+            sqlx::query("UPDATE deliveries SET decide_at = $2 WHERE seq = $1 AND decide_at IS NOT NULL")
+                .bind(seq)
+                .bind(until.0)
+                .execute(pool)
+                .await
+                .map(|done| done.rows_affected())
+        })?;
+        Ok(())
+    }
+
+    /// Records a decision that makes no task. False: it was decided meanwhile.
+    pub async fn decide(&self, decision: &Decision<'_>) -> Result<bool> {
+        Ok(in_tx!(self, |conn| {
+            let decided = decide_in!(conn, decision);
+            if decided {
+                promise_in!(conn, decision.effects, decision.at);
+            }
+            decided
+        }))
+    }
+
+    /// Lets a stored delivery be decided again. False: there is no such delivery with a body.
+    pub async fn replay(&self, id: &DeliveryId, now: Millis) -> Result<bool> {
+        let changed = write!(self, |pool| {
+            sqlx::query(
+                "UPDATE deliveries SET decision = NULL, decided_at = NULL, decide_at = $2, attempts = 0 \
+                 WHERE guid = $1 AND body IS NOT NULL",
+            )
+            .bind(&id.0)
+            .bind(now.0)
+            .execute(pool)
+            .await
+            .map(|done| done.rows_affected())
+        })?;
+        Ok(changed == 1)
+    }
+
+    /// The last deliveries of a thread that may have held a command, newest first.
+    pub async fn ledger(&self, repository: RepositoryId, issue: IssueNumber, limit: i64) -> Result<Vec<LedgerLine>> {
+        let rows: Vec<WhyRow> = read!(self, |pool| {
+            sqlx::query_as(
+                "SELECT received_at, sender, decision, facts FROM deliveries \
+                 WHERE repository_id = $1 AND issue_number = $2 AND meaning IS NOT NULL ORDER BY seq DESC LIMIT $3",
+            )
+            .bind(repository.0)
+            .bind(issue.0)
+            .bind(limit)
+            .fetch_all(pool)
+            .await
+        })?;
+        Ok(rows
+            .into_iter()
+            .map(|row| LedgerLine {
+                at: Millis(row.received_at),
+                sender: row.sender,
+                code: row.decision.as_deref().and_then(DecisionCode::parse),
+                facts: row.facts,
+            })
+            .collect())
+    }
+
+    /// Decision code of a delivery, once there is one.
+    pub async fn decision_of(&self, id: &DeliveryId) -> Result<Option<DecisionCode>> {
+        let name: Option<Option<String>> = read!(self, |pool| {
+            sqlx::query_scalar("SELECT decision FROM deliveries WHERE guid = $1").bind(&id.0).fetch_optional(pool).await
+        })?;
+        Ok(name.flatten().as_deref().and_then(DecisionCode::parse))
+    }
+}

@@ -1,0 +1,122 @@
+//! The few statements on which SQLite and PostgreSQL differ.
+
+use super::Db;
+
+/// Statements of one engine.
+pub(super) struct Dialect {
+    pub claim_queued: &'static str,
+    pub claim_expired: &'static str,
+    pub claim_pending: &'static str,
+    pub claim_due: &'static str,
+    pub renew: &'static str,
+    /// Held to the end of the transaction: what is counted under it cannot change meanwhile.
+    pub lock_repository: &'static str,
+}
+
+impl Db {
+    pub(super) fn dialect(&self) -> &'static Dialect {
+        match self {
+            Self::Lite { .. } => &SQLITE,
+            Self::Pg(_) => &POSTGRES,
+        }
+    }
+}
+
+/// The oldest task whose thread is free, of the installation that runs least and waited longest.
+/// `$1` owner, `$2` lease in milliseconds, `$3` now for people.
+macro_rules! claim_queued {
+    ($now:literal, $lock:literal) => {
+        concat!(
+            "WITH RECURSIVE waiting(installation_id) AS (",
+            " SELECT min(installation_id) FROM tasks WHERE state = 'queued'",
+            " UNION ALL SELECT (SELECT min(n.installation_id) FROM tasks n",
+            "  WHERE n.state = 'queued' AND n.installation_id > w.installation_id)",
+            " FROM waiting w WHERE w.installation_id IS NOT NULL),",
+            " turn AS (SELECT w.installation_id FROM waiting w WHERE w.installation_id IS NOT NULL",
+            "  AND EXISTS (SELECT 1 FROM tasks e WHERE e.state = 'queued' AND e.installation_id = w.installation_id",
+            "   AND NOT EXISTS (SELECT 1 FROM tasks o WHERE o.repository_id = e.repository_id",
+            "    AND o.issue_number = e.issue_number AND o.state IN ('queued', 'running') AND o.seq < e.seq))",
+            "  ORDER BY (SELECT count(*) FROM tasks r WHERE r.state = 'running' AND r.installation_id = w.installation_id),",
+            "   (SELECT coalesce(max(s.started_at), 0) FROM tasks s WHERE s.installation_id = w.installation_id) LIMIT 1)",
+            " UPDATE tasks SET state = 'running', lease_owner = $1, lease_until = ", $now, " + $2,",
+            " fence = fence + 1, started_at = coalesce(started_at, $3)",
+            " WHERE seq = (SELECT t.seq FROM tasks t WHERE t.state = 'queued'",
+            "  AND t.installation_id = (SELECT installation_id FROM turn)",
+            "  AND NOT EXISTS (SELECT 1 FROM tasks o WHERE o.repository_id = t.repository_id",
+            "   AND o.issue_number = t.issue_number AND o.state IN ('queued', 'running') AND o.seq < t.seq)",
+            "  ORDER BY t.seq LIMIT 1 ", $lock, ")",
+            " RETURNING *"
+        )
+    };
+}
+
+/// A running task whose lease is over. Without an owner it was handed back; with one, its worker died.
+macro_rules! claim_expired {
+    ($now:literal, $lock:literal) => {
+        concat!(
+            "UPDATE tasks SET lease_until = ",
+            $now,
+            " + $2, fence = fence + 1,",
+            " deaths = deaths + CASE WHEN lease_owner IS NULL THEN 0 ELSE 1 END, lease_owner = $1",
+            " WHERE seq = (SELECT seq FROM tasks WHERE state = 'running' AND lease_until < ",
+            $now,
+            " ORDER BY lease_until LIMIT 1 ",
+            $lock,
+            ") RETURNING *"
+        )
+    };
+}
+
+macro_rules! renew {
+    ($now:literal) => {
+        concat!(
+            "UPDATE tasks SET lease_until = ",
+            $now,
+            " + $4 WHERE id = $1 AND lease_owner = $2 AND fence = $3",
+            " AND state = 'running' RETURNING cancelled_by"
+        )
+    };
+}
+
+macro_rules! claim_pending {
+    ($lock:literal) => {
+        concat!(
+            "UPDATE deliveries SET decide_at = $2, attempts = attempts + 1 WHERE seq IN (",
+            "SELECT seq FROM deliveries WHERE decide_at IS NOT NULL AND decide_at <= $1 ORDER BY decide_at, seq LIMIT 16 ",
+            $lock, ") RETURNING seq, guid, meaning, event, received_at, attempts, body"
+        )
+    };
+}
+
+/// Effects of one thread go out one after the other, in the order they were promised.
+macro_rules! claim_due {
+    ($lock:literal) => {
+        concat!(
+            "UPDATE outbox SET due_at = $2, attempts = attempts + 1 WHERE seq IN (",
+            "SELECT x.seq FROM outbox x WHERE x.due_at IS NOT NULL AND x.due_at <= $1",
+            " AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.repository_id = x.repository_id",
+            "  AND e.issue_number = x.issue_number AND e.due_at IS NOT NULL AND e.seq < x.seq)",
+            " ORDER BY x.due_at, x.seq LIMIT 32 ",
+            $lock,
+            ") RETURNING seq, attempts, created_at, effect"
+        )
+    };
+}
+
+static SQLITE: Dialect = Dialect {
+    claim_queued: claim_queued!("CAST(unixepoch('subsec') * 1000 AS INTEGER)", ""),
+    claim_expired: claim_expired!("CAST(unixepoch('subsec') * 1000 AS INTEGER)", ""),
+    claim_pending: claim_pending!(""),
+    claim_due: claim_due!(""),
+    renew: renew!("CAST(unixepoch('subsec') * 1000 AS INTEGER)"),
+    lock_repository: "SELECT $1",
+};
+
+static POSTGRES: Dialect = Dialect {
+    claim_queued: claim_queued!("(extract(epoch from clock_timestamp()) * 1000)::bigint", "FOR UPDATE SKIP LOCKED"),
+    claim_expired: claim_expired!("(extract(epoch from clock_timestamp()) * 1000)::bigint", "FOR UPDATE SKIP LOCKED"),
+    claim_pending: claim_pending!("FOR UPDATE SKIP LOCKED"),
+    claim_due: claim_due!("FOR UPDATE SKIP LOCKED"),
+    renew: renew!("(extract(epoch from clock_timestamp()) * 1000)::bigint"),
+    lock_repository: "SELECT pg_advisory_xact_lock($1)",
+};

@@ -1,0 +1,125 @@
+//! The log of a task: chunks of lines, one row each, appended only by who holds the lease.
+
+use std::io::{Read as _, Write as _};
+
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
+use serde::{Deserialize, Serialize};
+
+use super::rows::{row, to_json};
+use super::{Lease, Result, Store, StoreError, in_tx, read};
+use crate::domain::ids::{Millis, TaskId};
+use crate::domain::log_entry::{Kind, Line, LogEntry};
+use crate::domain::run::Run;
+
+/// Chunks are made of at most this many lines, so unpacked ones stay small.
+const MAX_CHUNK_BYTES: u64 = 64 * 1024 * 1024;
+
+row!(ChunkRow { seq: i64, at: i64, body: Vec<u8> });
+
+#[derive(Serialize, Deserialize)]
+struct PackedLine(Kind, String);
+
+fn pack(lines: &[Line]) -> Vec<u8> {
+    let packed: Vec<PackedLine> = lines.iter().map(|line| PackedLine(line.kind, line.text.clone())).collect();
+    let json = to_json(&packed);
+    let mut packer = DeflateEncoder::new(Vec::with_capacity(json.len() / 3 + 32), Compression::fast());
+    let _ = packer.write_all(json.as_bytes());
+    packer.finish().unwrap_or_default()
+}
+
+fn unpack(row: &ChunkRow, task: &TaskId) -> Result<Vec<LogEntry>> {
+    let corrupt = || StoreError::Corrupt { table: "log_entries", column: "body", id: format!("{task}:{}", row.seq) };
+    let mut json = Vec::new();
+    let mut reader = DeflateDecoder::new(row.body.as_slice()).take(MAX_CHUNK_BYTES);
+    reader.read_to_end(&mut json).map_err(|_| corrupt())?;
+    let lines: Vec<PackedLine> = serde_json::from_slice(&json).map_err(|_| corrupt())?;
+    Ok(lines
+        .into_iter()
+        .zip(row.seq..)
+        .map(|(PackedLine(kind, text), seq)| LogEntry { seq, at: Millis(row.at), kind, text })
+        .collect())
+}
+
+impl Store {
+    /// Stores where a run stands (step, facts, how far its output was read) together with the lines
+    /// that belong to it, in one transaction: after a crash there is neither a hole nor a double.
+    pub async fn record(&self, lease: &Lease, run: &Run, lines: &[Line], at: Millis) -> Result<Vec<LogEntry>> {
+        let count = i64::try_from(lines.len()).unwrap_or(i64::MAX);
+        let body = pack(lines);
+        let first: i64 = in_tx!(self, |conn| {
+            let next: Option<i64> = sqlx::query_scalar(
+                "UPDATE tasks SET next_log_seq = next_log_seq + $4 \
+                 WHERE id = $1 AND lease_owner = $2 AND fence = $3 AND state = 'running' RETURNING next_log_seq",
+            )
+            .bind(&lease.task.0)
+            .bind(&lease.owner)
+            .bind(lease.fence)
+            .bind(count)
+            .fetch_optional(&mut *conn)
+            .await?;
+            let Some(next) = next else { return Err(StoreError::LeaseLost) };
+            if count > 0 {
+                sqlx::query(
+                    "INSERT INTO log_entries (task_id, seq, lines, run_id, at, body) VALUES ($1, $2, $3, $4, $5, $6)",
+                )
+                .bind(&lease.task.0)
+                .bind(next - count)
+                .bind(count)
+                .bind(&run.id.0)
+                .bind(at.0)
+                .bind(&body)
+                .execute(&mut *conn)
+                .await?;
+            }
+            sqlx::query("UPDATE runs SET step = $2, facts = $3, stdout_at = $4, stderr_at = $5 WHERE id = $1")
+                .bind(&run.id.0)
+                .bind(run.step.name())
+                .bind(to_json(&run.facts))
+                .bind(run.log_at.stdout)
+                .bind(run.log_at.stderr)
+                .execute(&mut *conn)
+                .await?;
+            next - count
+        });
+        Ok(lines
+            .iter()
+            .zip(first..)
+            .map(|(line, seq)| LogEntry { seq, at, kind: line.kind, text: line.text.clone() })
+            .collect())
+    }
+
+    /// Entries after `after`, whole chunks at a time: at least one chunk, at most about `limit` lines.
+    pub async fn log_after(&self, task: &TaskId, after: i64, limit: usize) -> Result<Vec<LogEntry>> {
+        // The chunk that holds line `after` may hold later ones, too.
+        let start: Option<i64> = read!(self, |pool| {
+            sqlx::query_scalar("SELECT seq FROM log_entries WHERE task_id = $1 AND seq <= $2 ORDER BY seq DESC LIMIT 1")
+                .bind(&task.0)
+                .bind(after + 1)
+                .fetch_optional(pool)
+                .await
+        })?;
+        let mut entries = Vec::new();
+        let mut from = start.unwrap_or(0);
+        while entries.len() < limit {
+            let rows: Vec<ChunkRow> = read!(self, |pool| {
+                sqlx::query_as(
+                    "SELECT seq, at, body FROM log_entries WHERE task_id = $1 AND seq >= $2 ORDER BY seq LIMIT 16",
+                )
+                .bind(&task.0)
+                .bind(from)
+                .fetch_all(pool)
+                .await
+            })?;
+            for row in &rows {
+                entries.extend(unpack(row, task)?.into_iter().filter(|entry| entry.seq > after));
+                from = row.seq + 1;
+            }
+            if rows.len() < 16 {
+                break;
+            }
+        }
+        Ok(entries)
+    }
+}

@@ -1,0 +1,143 @@
+//! Everything that lasts. sqlx lives in this folder and nowhere else; methods speak domain types.
+//!
+//! One SQL text serves SQLite and PostgreSQL; `dialect.rs` holds the few statements that differ.
+
+mod admission;
+mod budget;
+mod deliveries;
+mod dialect;
+mod installations;
+mod log_entries;
+mod open;
+mod outbox;
+mod rows;
+mod runs;
+mod tasks;
+
+use std::sync::Arc;
+
+use sqlx::{PgPool, SqlitePool};
+
+pub use admission::{Admission, Admit, Limits};
+pub use budget::{Purpose, Verdict};
+pub use deliveries::{Decision, KeptDelivery, LedgerRow, PendingDelivery, Stored};
+pub use open::{Access, Location};
+pub use outbox::DueEffect;
+pub use tasks::{Claimed, Lease, TaskPage};
+
+/// An open database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    db: Db,
+    /// Held as long as the store lives: a second service on the same SQLite file is refused.
+    _file_lock: Option<Arc<std::fs::File>>,
+}
+
+#[derive(Debug, Clone)]
+enum Db {
+    /// One connection writes, several read: SQLite has one writer anyway, and queueing for it in
+    /// the process is fairer than its busy handler.
+    Lite {
+        read: SqlitePool,
+        write: SqlitePool,
+    },
+    Pg(PgPool),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the database cannot be used now")]
+    Unavailable(#[source] sqlx::Error),
+    /// A row that this program cannot have written.
+    #[error("{table}.{column} of {id} holds something unreadable")]
+    Corrupt { table: &'static str, column: &'static str, id: String },
+    /// Another worker holds the task now; what this one has learned is thrown away.
+    #[error("the lease on the task was lost")]
+    LeaseLost,
+    #[error("{0}")]
+    Open(String),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(error)
+    }
+}
+
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// Runs an expression on a connection that may read.
+macro_rules! read {
+    ($store:expr, |$pool:ident| $body:expr) => {
+        match &$store.db {
+            $crate::adapters::store::Db::Lite { read: $pool, .. } => $body,
+            $crate::adapters::store::Db::Pg($pool) => $body,
+        }
+    };
+}
+
+/// Runs one writing statement.
+macro_rules! write {
+    ($store:expr, |$pool:ident| $body:expr) => {
+        match &$store.db {
+            $crate::adapters::store::Db::Lite { write: $pool, .. } => $body,
+            $crate::adapters::store::Db::Pg($pool) => $body,
+        }
+    };
+}
+
+/// Runs a block in one transaction, committed when the block ends; an error or an early return
+/// rolls it back. On SQLite it takes the write lock at once, so that it cannot fail half-way.
+macro_rules! in_tx {
+    ($store:expr, |$conn:ident| $body:expr) => {
+        match &$store.db {
+            $crate::adapters::store::Db::Lite { write, .. } => {
+                let mut tx = write.begin_with("BEGIN IMMEDIATE").await?;
+                let result = {
+                    let $conn = &mut *tx;
+                    $body
+                };
+                tx.commit().await?;
+                result
+            }
+            $crate::adapters::store::Db::Pg(pool) => {
+                let mut tx = pool.begin().await?;
+                let result = {
+                    let $conn = &mut *tx;
+                    $body
+                };
+                tx.commit().await?;
+                result
+            }
+        }
+    };
+}
+
+pub(crate) use {in_tx, read, write};
+
+impl Store {
+    /// `sqlite` or `postgres`, for people.
+    pub fn engine(&self) -> &'static str {
+        match &self.db {
+            Db::Lite { .. } => "sqlite",
+            Db::Pg(_) => "postgres",
+        }
+    }
+
+    /// One cheap question, to see whether the database answers.
+    pub async fn ping(&self) -> Result<()> {
+        read!(self, |pool| sqlx::query("SELECT 1").execute(pool).await.map(|_| ()))?;
+        Ok(())
+    }
+
+    /// Waits for what is under way and closes.
+    pub async fn close(&self) {
+        match &self.db {
+            Db::Lite { read, write } => {
+                read.close().await;
+                write.close().await;
+            }
+            Db::Pg(pool) => pool.close().await,
+        }
+    }
+}

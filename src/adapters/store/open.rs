@@ -1,0 +1,143 @@
+//! Opening a database by its URL, and bringing its tables up to date.
+
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+use super::{Db, Result, Store, StoreError};
+use crate::domain::secret::Secret;
+
+/// Where the data is. A PostgreSQL URL may hold a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    Sqlite(std::path::PathBuf),
+    Postgres {
+        url: Secret,
+        /// Past a transaction pooler: for migrations.
+        direct_url: Secret,
+    },
+}
+
+/// Who opens it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// The service: at most one at a time on a SQLite file.
+    Service,
+    /// A short command beside a running service.
+    Visitor,
+}
+
+/// How long a request waits for a connection before the answer is "unavailable".
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+fn migrator(sql: &'static str) -> Migrator {
+    let list = [(1, "init", sql)];
+    Migrator::with_migrations(
+        list.into_iter()
+            .map(|(version, name, sql)| {
+                Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+            })
+            .collect(),
+    )
+}
+
+impl Store {
+    /// Opens and migrates. The error is one sentence for the operator.
+    pub async fn open(location: &Location, access: Access) -> Result<Self> {
+        match location {
+            Location::Sqlite(path) => Self::open_sqlite(path, access).await,
+            Location::Postgres { url, direct_url } => Self::open_postgres(url, direct_url).await,
+        }
+    }
+
+    async fn open_sqlite(path: &Path, access: Access) -> Result<Self> {
+        let failed =
+            |what: &str, error: &dyn std::fmt::Display| StoreError::Open(format!("{what} {}: {error}", path.display()));
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            std::fs::create_dir_all(parent).map_err(|error| failed("cannot make the folder of", &error))?;
+        }
+        let lock = match access {
+            Access::Service => Some(Arc::new(lock_file(path)?)),
+            Access::Visitor => None,
+        };
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A delivery that was answered is on the disk, not on its way there.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(5))
+            .pragma("cache_size", "-8000")
+            .pragma("journal_size_limit", "67108864");
+        let write = SqlitePoolOptions::new()
+            .max_connections(1)
+            .min_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options.clone())
+            .await
+            .map_err(|error| failed("cannot open the database", &error))?;
+        migrator(include_str!("../../../migrations/sqlite/0001_init.sql"))
+            .run(&write)
+            .await
+            .map_err(migration_failed)?;
+        let read = SqlitePoolOptions::new()
+            .max_connections(4)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options.read_only(true))
+            .await
+            .map_err(|error| failed("cannot read the database", &error))?;
+        Ok(Self { db: Db::Lite { read, write }, _file_lock: lock })
+    }
+
+    async fn open_postgres(url: &Secret, direct_url: &Secret) -> Result<Self> {
+        // The text of a connection error can hold the address, never the password.
+        let failed = |error: sqlx::Error| StoreError::Open(format!("cannot open the PostgreSQL database: {error}"));
+        let direct = PgConnectOptions::from_str(direct_url.expose()).map_err(failed)?;
+        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
+        let migrating = pool.connect_with(direct).await.map_err(failed)?;
+        let result = migrator(include_str!("../../../migrations/postgres/0001_init.sql")).run(&migrating).await;
+        migrating.close().await;
+        result.map_err(migration_failed)?;
+        let options = PgConnectOptions::from_str(url.expose()).map_err(failed)?;
+        let pool = PgPoolOptions::new().max_connections(16).acquire_timeout(ACQUIRE_TIMEOUT);
+        Ok(Self { db: Db::Pg(pool.connect_with(options).await.map_err(failed)?), _file_lock: None })
+    }
+}
+
+/// The migrator itself takes no lock on SQLite, and two services on one file would each believe
+/// that all leases are theirs (fault F18).
+fn lock_file(path: &Path) -> Result<std::fs::File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&name);
+    let file = file.map_err(|error| StoreError::Open(format!("cannot make {}: {error}", name.display())))?;
+    file.try_lock().map_err(|_| {
+        StoreError::Open(format!(
+            "another hireling uses {}; one process serves a SQLite file, use PostgreSQL for several",
+            path.display()
+        ))
+    })?;
+    Ok(file)
+}
+
+fn migration_failed(error: MigrateError) -> StoreError {
+    match error {
+        MigrateError::VersionMissing(version) => StoreError::Open(format!(
+            "the database is of a newer version (migration {version}) than this program; it was not touched"
+        )),
+        other => StoreError::Open(format!("the database could not be brought up to date: {other}")),
+    }
+}

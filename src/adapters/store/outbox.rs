@@ -1,0 +1,137 @@
+//! Outward effects that were promised and are not delivered yet.
+
+use super::rows::{json, row};
+use super::{Result, Store, in_tx, read, write};
+use crate::domain::effect::Effect;
+use crate::domain::ids::{IssueNumber, Millis, RepositoryId};
+
+/// An effect whose time has come.
+#[derive(Debug)]
+pub struct DueEffect {
+    pub seq: i64,
+    pub attempts: i64,
+    pub promised_at: Millis,
+    pub effect: Effect,
+}
+
+row!(DueRow { seq: i64, attempts: i64, created_at: i64, effect: String });
+
+/// Promises effects in the open transaction. One promised before stays as it is.
+macro_rules! promise_in {
+    ($conn:ident, $effects:expr, $now:expr) => {
+        for effect in $effects {
+            let (effect, now): (&Effect, Millis) = (effect, $now);
+            sqlx::query(
+                "INSERT INTO outbox (id, installation_id, repository_id, issue_number, is_final, effect, created_at, due_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $7) ON CONFLICT (id) DO NOTHING",
+            )
+            .bind(effect.key())
+            .bind(effect.thread().installation.0)
+            .bind(effect.thread().repository.0)
+            .bind(effect.thread().issue.0)
+            .bind(effect.is_final())
+            .bind($crate::adapters::store::rows::to_json(effect))
+            .bind(now.0)
+            .execute(&mut *$conn)
+            .await?;
+        }
+    };
+}
+pub(super) use promise_in;
+
+impl Store {
+    /// Promises effects. One promised before stays as it is.
+    pub async fn promise(&self, effects: &[Effect], now: Millis) -> Result<()> {
+        in_tx!(self, |conn| {
+            promise_in!(conn, effects, now);
+        });
+        Ok(())
+    }
+
+    /// Takes effects that are due. Until `again_at` nobody else takes them.
+    pub async fn claim_effects(&self, now: Millis, again_at: Millis) -> Result<Vec<DueEffect>> {
+        // Most of the time there is none, and then nothing is written.
+        if self.next_effect_at().await?.is_none_or(|at| at > now) {
+            return Ok(Vec::new());
+        }
+        let sql = self.db.dialect().claim_due;
+        let mut rows: Vec<DueRow> =
+            write!(self, |pool| sqlx::query_as(sql).bind(now.0).bind(again_at.0).fetch_all(pool).await)?;
+        rows.sort_by_key(|row| row.seq);
+        rows.into_iter()
+            .map(|row| {
+                Ok(DueEffect {
+                    seq: row.seq,
+                    attempts: row.attempts,
+                    promised_at: Millis(row.created_at),
+                    effect: json(&row.effect, "outbox", "effect", &row.seq.to_string())?,
+                })
+            })
+            .collect()
+    }
+
+    /// When the next effect is due; `None`: none is waiting.
+    pub async fn next_effect_at(&self) -> Result<Option<Millis>> {
+        let at: Option<i64> = read!(self, |pool| {
+            sqlx::query_scalar("SELECT min(due_at) FROM outbox WHERE due_at IS NOT NULL").fetch_one(pool).await
+        })?;
+        Ok(at.map(Millis))
+    }
+
+    /// Whether a delivery waits for its decision or an effect for its delivery.
+    pub async fn has_open_promises(&self) -> Result<bool> {
+        Ok(self.next_effect_at().await?.is_some() || self.next_pending_at().await?.is_some())
+    }
+
+    pub async fn effect_done(&self, seq: i64, now: Millis) -> Result<()> {
+        self.end_effect(seq, now, "").await
+    }
+
+    /// Gives an effect up; `why` is for the operator.
+    pub async fn effect_failed(&self, seq: i64, now: Millis, why: &str) -> Result<()> {
+        self.end_effect(seq, now, why).await
+    }
+
+    async fn end_effect(&self, seq: i64, now: Millis, error: &str) -> Result<()> {
+        write!(self, |pool| {
+            sqlx::query(
+                "UPDATE outbox SET due_at = NULL, done_at = $2, error = $3 WHERE seq = $1 AND due_at IS NOT NULL",
+            )
+            .bind(seq)
+            .bind(now.0)
+            .bind(error)
+            .execute(pool)
+            .await
+            .map(|done| done.rows_affected())
+        })?;
+        Ok(())
+    }
+
+    /// Puts an effect off.
+    pub async fn postpone_effect(&self, seq: i64, until: Millis) -> Result<()> {
+        write!(self, |pool| {
+            sqlx::query("UPDATE outbox SET due_at = $2 WHERE seq = $1 AND due_at IS NOT NULL")
+                .bind(seq)
+                .bind(until.0)
+                .execute(pool)
+                .await
+                .map(|done| done.rows_affected())
+        })?;
+        Ok(())
+    }
+
+    /// Replies on a thread since `since`: the circuit breaker against bots that answer each other.
+    pub async fn replies_since(&self, repository: RepositoryId, issue: IssueNumber, since: Millis) -> Result<i64> {
+        Ok(read!(self, |pool| {
+            sqlx::query_scalar(
+                "SELECT count(*) FROM outbox WHERE repository_id = $1 AND issue_number = $2 AND created_at > $3 \
+                 AND id LIKE 'reply:%'",
+            )
+            .bind(repository.0)
+            .bind(issue.0)
+            .bind(since.0)
+            .fetch_one(pool)
+            .await
+        })?)
+    }
+}

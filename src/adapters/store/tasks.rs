@@ -1,0 +1,360 @@
+//! Tasks: claimed with a dated lease and a fencing number, moved only by who holds them.
+//! Every UPDATE names the state and the lease it expects and checks that it met one row.
+
+use std::time::Duration;
+
+use super::outbox::promise_in;
+use super::rows::{TaskRow, json, to_json};
+use super::{Result, Store, StoreError, in_tx, read, write};
+use crate::domain::effect::Effect;
+use crate::domain::ids::{CommentId, InstallationId, IssueNumber, Millis, RepositoryId, TaskId};
+use crate::domain::prompt::Inputs;
+use crate::domain::run::Ending;
+use crate::domain::task::{Outcome, Task, TaskEvent};
+
+/// A worker's dated right to a task. Only a claim makes one; every write of a run needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    pub(super) task: TaskId,
+    pub(super) owner: String,
+    pub(super) fence: i64,
+}
+
+impl Lease {
+    pub fn task(&self) -> &TaskId {
+        &self.task
+    }
+}
+
+/// A task and the right to work on it.
+#[derive(Debug)]
+pub struct Claimed {
+    pub task: Task,
+    pub lease: Lease,
+}
+
+/// Which tasks a list shows; newest first, in pages by key.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TaskPage {
+    pub repository: Option<RepositoryId>,
+    pub before: Option<i64>,
+    pub limit: i64,
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl Store {
+    /// Takes the next task: first one whose worker died or stopped, else from the queue.
+    pub async fn claim(&self, owner: &str, lease: Duration, now: Millis) -> Result<Option<Claimed>> {
+        if let Some(claimed) = self.claim_expired(owner, lease, now).await? {
+            return Ok(Some(claimed));
+        }
+        self.claim_queued(owner, lease, now).await
+    }
+
+    /// Takes the next task of the queue.
+    pub async fn claim_queued(&self, owner: &str, lease: Duration, now: Millis) -> Result<Option<Claimed>> {
+        self.claim_by(self.db.dialect().claim_queued, owner, lease, now, TaskEvent::Claimed).await
+    }
+
+    /// Whether a claim could find anything; reads only.
+    pub async fn has_open_tasks(&self) -> Result<bool> {
+        let found: Option<i64> = read!(self, |pool| {
+            sqlx::query_scalar(
+                "SELECT seq FROM tasks WHERE state = 'queued' UNION ALL SELECT seq FROM tasks WHERE state = 'running' LIMIT 1",
+            )
+            .fetch_optional(pool)
+            .await
+        })?;
+        Ok(found.is_some())
+    }
+
+    /// Takes over a running task whose lease is over.
+    pub async fn claim_expired(&self, owner: &str, lease: Duration, now: Millis) -> Result<Option<Claimed>> {
+        let expired: Option<i64> = read!(self, |pool| {
+            // Most of the time there is none, and then nothing is written.
+            sqlx::query_scalar("SELECT seq FROM tasks WHERE state = 'running' ORDER BY lease_until LIMIT 1")
+                .fetch_optional(pool)
+                .await
+        })?;
+        if expired.is_none() {
+            return Ok(None);
+        }
+        self.claim_by(self.db.dialect().claim_expired, owner, lease, now, TaskEvent::TakenOver).await
+    }
+
+    async fn claim_by(
+        &self,
+        sql: &'static str,
+        owner: &str,
+        lease: Duration,
+        now: Millis,
+        event: TaskEvent,
+    ) -> Result<Option<Claimed>> {
+        let row: Option<TaskRow> = write!(self, |pool| {
+            let query = sqlx::query_as(sql).bind(owner).bind(millis(lease));
+            let query = if event == TaskEvent::Claimed { query.bind(now.0) } else { query };
+            query.fetch_optional(pool).await
+        })?;
+        let Some(row) = row else { return Ok(None) };
+        let lease = Lease { task: TaskId(row.id.clone()), owner: owner.to_owned(), fence: row.fence };
+        Ok(Some(Claimed { task: row.task()?, lease }))
+    }
+
+    /// Keeps a lease. Gives the login of who asked to stop the task, if anyone did.
+    pub async fn renew(&self, lease: &Lease, time: Duration) -> Result<Option<String>> {
+        let sql = self.db.dialect().renew;
+        let row: Option<Option<String>> = write!(self, |pool| {
+            sqlx::query_scalar(sql)
+                .bind(&lease.task.0)
+                .bind(&lease.owner)
+                .bind(lease.fence)
+                .bind(millis(time))
+                .fetch_optional(pool)
+                .await
+        })?;
+        row.ok_or(StoreError::LeaseLost)
+    }
+
+    /// Gives a lease back, so that another worker goes on at once (graceful stop).
+    pub async fn hand_back(&self, lease: &Lease) -> Result<()> {
+        self.update_held(
+            lease,
+            "UPDATE tasks SET lease_until = 0, lease_owner = NULL WHERE id = $1 AND lease_owner = $2 AND fence = $3 AND state = 'running'",
+        )
+        .await
+    }
+
+    async fn update_held(&self, lease: &Lease, sql: &'static str) -> Result<()> {
+        let changed = write!(self, |pool| {
+            sqlx::query(sql)
+                .bind(&lease.task.0)
+                .bind(&lease.owner)
+                .bind(lease.fence)
+                .execute(pool)
+                .await
+                .map(|done| done.rows_affected())
+        })?;
+        if changed == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
+    }
+
+    /// On SQLite the file lock proves that no other worker lives: all leases are over.
+    pub async fn expire_all_leases(&self) -> Result<()> {
+        if self.engine() == "sqlite" {
+            write!(self, |pool| {
+                sqlx::query("UPDATE tasks SET lease_until = 0 WHERE state = 'running'").execute(pool).await.map(|_| ())
+            })?;
+            write!(self, |pool| {
+                sqlx::query("UPDATE outbox SET due_at = created_at WHERE due_at IS NOT NULL")
+                    .execute(pool)
+                    .await
+                    .map(|_| ())
+            })?;
+            write!(self, |pool| {
+                sqlx::query("UPDATE deliveries SET decide_at = received_at WHERE decide_at IS NOT NULL")
+                    .execute(pool)
+                    .await
+                    .map(|_| ())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Ends a task: outcome and the effects that tell it, in one transaction.
+    pub async fn settle(&self, lease: &Lease, ending: &Ending, effects: &[Effect], now: Millis) -> Result<()> {
+        in_tx!(self, |conn| {
+            let changed = sqlx::query(
+                "UPDATE tasks SET state = $4, reason = $5, finished_at = $6, lease_owner = NULL, lease_until = NULL \
+                 WHERE id = $1 AND lease_owner = $2 AND fence = $3 AND state = 'running'",
+            )
+            .bind(&lease.task.0)
+            .bind(&lease.owner)
+            .bind(lease.fence)
+            .bind(ending.outcome.name())
+            .bind(&ending.reason)
+            .bind(now.0)
+            .execute(&mut *conn)
+            .await?
+            .rows_affected();
+            if changed != 1 {
+                return Err(StoreError::LeaseLost);
+            }
+            promise_in!(conn, effects, now);
+        });
+        Ok(())
+    }
+
+    /// Asks the open tasks of a thread to stop. Queued ones end here, with their effects; running
+    /// ones are stopped by their worker. Gives both.
+    pub async fn cancel_thread(
+        &self,
+        repository: RepositoryId,
+        issue: IssueNumber,
+        by: &str,
+        now: Millis,
+        effects: impl Fn(&Task) -> Vec<Effect> + Send + Sync,
+    ) -> Result<Vec<Task>> {
+        let open = self.open_tasks(repository, issue).await?;
+        let mut stopped = Vec::new();
+        for task in open {
+            let promised = effects(&task);
+            let ended = in_tx!(self, |conn| {
+                let ended = sqlx::query(
+                    "UPDATE tasks SET state = $2, cancelled_by = $3, finished_at = $4 WHERE id = $1 AND state = 'queued'",
+                )
+                .bind(&task.id.0)
+                .bind(Outcome::Cancelled.name())
+                .bind(by)
+                .bind(now.0)
+                .execute(&mut *conn)
+                .await?
+                .rows_affected()
+                    == 1;
+                if ended {
+                    promise_in!(conn, &promised, now);
+                }
+                ended
+            });
+            let asked = ended
+                || write!(self, |pool| {
+                    sqlx::query("UPDATE tasks SET cancelled_by = coalesce(cancelled_by, $2) WHERE id = $1 AND state = 'running'")
+                        .bind(&task.id.0)
+                        .bind(by)
+                        .execute(pool)
+                        .await
+                        .map(|done| done.rows_affected() == 1)
+                })?;
+            if asked {
+                stopped.push(task);
+            }
+        }
+        Ok(stopped)
+    }
+
+    async fn open_tasks(&self, repository: RepositoryId, issue: IssueNumber) -> Result<Vec<Task>> {
+        let rows: Vec<TaskRow> = read!(self, |pool| {
+            sqlx::query_as(
+                "SELECT * FROM tasks WHERE repository_id = $1 AND issue_number = $2 AND state IN ('queued', 'running') \
+                 ORDER BY seq",
+            )
+            .bind(repository.0)
+            .bind(issue.0)
+            .fetch_all(pool)
+            .await
+        })?;
+        rows.into_iter().map(TaskRow::task).collect()
+    }
+
+    pub async fn task(&self, id: &TaskId) -> Result<Option<Task>> {
+        let row: Option<TaskRow> = read!(self, |pool| {
+            sqlx::query_as("SELECT * FROM tasks WHERE id = $1").bind(&id.0).fetch_optional(pool).await
+        })?;
+        row.map(TaskRow::task).transpose()
+    }
+
+    /// The newest tasks of a thread.
+    pub async fn tasks_of_thread(&self, repository: RepositoryId, issue: IssueNumber, limit: i64) -> Result<Vec<Task>> {
+        let rows: Vec<TaskRow> = read!(self, |pool| {
+            sqlx::query_as(
+                "SELECT * FROM tasks WHERE repository_id = $1 AND issue_number = $2 ORDER BY seq DESC LIMIT $3",
+            )
+            .bind(repository.0)
+            .bind(issue.0)
+            .bind(limit)
+            .fetch_all(pool)
+            .await
+        })?;
+        rows.into_iter().map(TaskRow::task).collect()
+    }
+
+    /// A page of tasks with the key to go on from.
+    pub async fn tasks(&self, page: TaskPage) -> Result<Vec<(i64, Task)>> {
+        let before = page.before.unwrap_or(i64::MAX);
+        let rows: Vec<TaskRow> = read!(self, |pool| {
+            match page.repository {
+                Some(repository) => {
+                    sqlx::query_as(
+                        "SELECT * FROM tasks WHERE repository_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3",
+                    )
+                    .bind(repository.0)
+                    .bind(before)
+                    .bind(page.limit)
+                    .fetch_all(pool)
+                    .await
+                }
+                None => {
+                    sqlx::query_as("SELECT * FROM tasks WHERE seq < $1 ORDER BY seq DESC LIMIT $2")
+                        .bind(before)
+                        .bind(page.limit)
+                        .fetch_all(pool)
+                        .await
+                }
+            }
+        })?;
+        rows.into_iter().map(|row| Ok((row.seq, row.task()?))).collect()
+    }
+
+    /// Freezes the inputs of a task. What was frozen before stays.
+    pub async fn store_inputs(&self, lease: &Lease, inputs: &Inputs) -> Result<()> {
+        write!(self, |pool| {
+            sqlx::query(
+                "UPDATE tasks SET inputs = $4 WHERE id = $1 AND lease_owner = $2 AND fence = $3 AND inputs IS NULL",
+            )
+            .bind(&lease.task.0)
+            .bind(&lease.owner)
+            .bind(lease.fence)
+            .bind(to_json(inputs))
+            .execute(pool)
+            .await
+            .map(|done| done.rows_affected())
+        })?;
+        Ok(())
+    }
+
+    pub async fn inputs(&self, id: &TaskId) -> Result<Option<Inputs>> {
+        let text: Option<Option<String>> = read!(self, |pool| {
+            sqlx::query_scalar("SELECT inputs FROM tasks WHERE id = $1").bind(&id.0).fetch_optional(pool).await
+        })?;
+        text.flatten().map(|text| json(&text, "tasks", "inputs", &id.0)).transpose()
+    }
+
+    /// Remembers the status comment. `None`: the one there was is gone.
+    pub async fn store_comment(&self, task: &TaskId, comment: Option<CommentId>) -> Result<()> {
+        write!(self, |pool| {
+            sqlx::query("UPDATE tasks SET comment_id = $2 WHERE id = $1")
+                .bind(&task.0)
+                .bind(comment.map(|id| id.0))
+                .execute(pool)
+                .await
+                .map(|done| done.rows_affected())
+        })?;
+        Ok(())
+    }
+
+    pub async fn comment(&self, task: &TaskId) -> Result<Option<CommentId>> {
+        let id: Option<Option<i64>> = read!(self, |pool| {
+            sqlx::query_scalar("SELECT comment_id FROM tasks WHERE id = $1").bind(&task.0).fetch_optional(pool).await
+        })?;
+        Ok(id.flatten().map(CommentId))
+    }
+
+    /// Running tasks, here or on another worker; also of one installation.
+    pub async fn running(&self, installation: Option<InstallationId>) -> Result<i64> {
+        Ok(read!(self, |pool| {
+            sqlx::query_scalar(
+                "SELECT count(*) FROM tasks WHERE state = 'running' AND ($1 IS NULL OR installation_id = $1)",
+            )
+            .bind(installation.map(|id| id.0))
+            .fetch_one(pool)
+            .await
+        })?)
+    }
+
+    pub async fn queued(&self) -> Result<i64> {
+        Ok(read!(self, |pool| {
+            sqlx::query_scalar("SELECT count(*) FROM tasks WHERE state = 'queued'").fetch_one(pool).await
+        })?)
+    }
+}

@@ -1,0 +1,77 @@
+//! The verbs that are answered at once.
+
+use super::{Case, Hindrance};
+use crate::app::App;
+use crate::domain::agent::KNOWN_NAMES;
+use crate::domain::effect::{Effect, Reaction};
+use crate::domain::reply::{self, AgentLine};
+use crate::domain::task::{Outcome, Task};
+
+/// Tasks and deliveries shown by `status` and `why`.
+const SHOWN: i64 = 10;
+
+impl App {
+    pub(super) fn agents_answer(&self, account: &str) -> String {
+        let mut lines: Vec<AgentLine> = self
+            .settings
+            .agents
+            .iter()
+            .map(|agent| AgentLine {
+                name: agent.name.clone(),
+                is_default: agent.name == self.settings.default_agent,
+                has_key: agent.key.map(|_| self.settings.key_for(agent, account).is_ok()),
+                is_available: true,
+            })
+            .collect();
+        for name in KNOWN_NAMES {
+            if self.settings.agent(name).is_none() {
+                lines.push(AgentLine { name: name.to_owned(), is_default: false, has_key: None, is_available: false });
+            }
+        }
+        reply::agents(&lines)
+    }
+
+    pub(super) async fn status_answer(&self, case: &Case<'_>) -> Result<String, Hindrance> {
+        let tasks = self.store.tasks_of_thread(case.thread.repository, case.thread.issue, SHOWN).await?;
+        let with_links: Vec<(Task, String)> = tasks
+            .into_iter()
+            .map(|task| {
+                let url = self.task_url(&task.id);
+                (task, url)
+            })
+            .collect();
+        Ok(reply::status(&with_links))
+    }
+
+    pub(super) async fn why_answer(&self, case: &Case<'_>) -> Result<String, Hindrance> {
+        let mut ledger = self.store.ledger(case.thread.repository, case.thread.issue, SHOWN + 1).await?;
+        // The question itself is still being decided.
+        ledger.retain(|line| line.code.is_some());
+        ledger.truncate(10);
+        Ok(reply::why(&ledger))
+    }
+
+    /// Stops what is queued or running on the thread. False: there was nothing.
+    pub(super) async fn cancel(&self, case: &Case<'_>) -> Result<bool, Hindrance> {
+        let by = &case.sender.login;
+        let effects = |task: &Task| {
+            vec![
+                Effect::Reply {
+                    thread: task.thread.clone(),
+                    key: format!("cancelled:{}", task.id),
+                    markdown: reply::cancelled_in_queue(&task.agent, by),
+                },
+                Effect::SwapReaction {
+                    thread: task.thread.clone(),
+                    subject: task.subject,
+                    reaction: Reaction::of(Outcome::Cancelled),
+                },
+            ]
+        };
+        let thread = case.thread;
+        let stopped = self.store.cancel_thread(thread.repository, thread.issue, by, case.now, effects).await?;
+        let _ = self.signals.cancels.send(());
+        self.signals.outbox.notify_one();
+        Ok(!stopped.is_empty())
+    }
+}

@@ -1,0 +1,256 @@
+//! Deciding what becomes of a stored delivery. It happens from the table, so a crash loses nothing;
+//! the decision, the tasks and the answers are one transaction.
+
+mod answers;
+mod plan;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::App;
+use crate::adapters::github::{GitHubError, Permission, Place, decode};
+use crate::adapters::store::{Admission, Admit, Decision, Limits, PendingDelivery, StoreError};
+use crate::domain::command::{Vocabulary, parse};
+use crate::domain::decision::DecisionCode;
+use crate::domain::delivery::{Notice, Sorted, Writing, sort};
+use crate::domain::effect::{Effect, Reaction};
+use crate::domain::ids::Millis;
+use crate::domain::reply;
+use crate::domain::task::{Requester, Thread};
+use plan::Plan;
+
+/// While one process decides on a delivery, others leave it alone for this long.
+const CLAIM: Duration = Duration::from_secs(60);
+/// The table is looked at this often even when nobody calls: for what was put off, and for `replay`.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Tasks queued or running in one repository at most.
+const MAX_WAITING: i64 = 50;
+/// Replies on one thread in an hour at most: two bots that answer each other end here (threat T12).
+const MAX_REPLIES_PER_HOUR: i64 = 20;
+
+/// How often GitHub is asked for a permission that it refuses to tell (fault F25).
+const TRIES_OF_PERMISSION: i64 = 3;
+
+/// Why a decision could not be made now.
+#[derive(Debug, thiserror::Error)]
+enum Hindrance {
+    #[error(transparent)]
+    GitHub(#[from] GitHubError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A delivery with everything that a decision about its commands needs.
+struct Case<'a> {
+    pending: &'a PendingDelivery,
+    thread: &'a Thread,
+    sender: &'a Requester,
+    writing: &'a Writing,
+    account: &'a str,
+    now: Millis,
+}
+
+/// Decides deliveries as they come, until told to stop.
+pub(super) async fn decide_all(app: Arc<App>, stop: CancellationToken) {
+    loop {
+        let now = app.clock.now();
+        let pending = match app.store.claim_pending(now, now.after(CLAIM)).await {
+            Ok(pending) => pending,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "deliveries cannot be read");
+                Vec::new()
+            }
+        };
+        let found = !pending.is_empty();
+        let decisions = pending.iter().map(|delivery| app.decide_or_postpone(delivery));
+        futures::future::join_all(decisions).await;
+        if found {
+            if stop.is_cancelled() {
+                break;
+            }
+            continue;
+        }
+        tokio::select! {
+            () = app.signals.deliveries.notified() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = stop.cancelled() => break,
+        }
+    }
+}
+
+impl App {
+    #[tracing::instrument(name = "delivery", skip_all, fields(delivery.id = %pending.id))]
+    async fn decide_or_postpone(&self, pending: &PendingDelivery) {
+        let Err(hindrance) = self.decide(pending).await else { return };
+        let now = self.clock.now();
+        let wait = Duration::from_secs(1 << pending.attempts.clamp(0, 6)).min(Duration::from_secs(60));
+        let until = match &hindrance {
+            Hindrance::GitHub(GitHubError::Limited { until }) => *until,
+            _ => now.after(wait.mul_f64(0.25 + self.clock.jitter() / 4.0)),
+        };
+        tracing::warn!(error = &hindrance as &dyn std::error::Error, "the decision on a delivery has to wait");
+        if let Err(error) = self.store.postpone_delivery(pending.seq, until).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the delivery stays claimed for a minute");
+        }
+    }
+
+    async fn decide(&self, pending: &PendingDelivery) -> Result<(), Hindrance> {
+        let Some(notice) = decode(&pending.event, &pending.body) else {
+            return self
+                .record(pending, DecisionCode::EventNotUsed, serde_json::json!({ "why": "unreadable" }), &[])
+                .await;
+        };
+        if let (Some(change), Some(installation)) = (notice.installation_change, notice.installation) {
+            self.store.note_installation(installation, &notice.account, change, self.clock.now()).await?;
+            let facts = serde_json::json!({ "installation": format!("{change:?}") });
+            return self.record(pending, DecisionCode::Accepted, facts, &[]).await;
+        }
+        if let Some(code) = self.refusal_by_account(&notice).await? {
+            return self.record(pending, code, serde_json::json!({ "account": notice.account }), &[]).await;
+        }
+        let identity = self.identity().await?;
+        if let Sorted::Ignored(code) = sort(&notice, &identity) {
+            return self.record(pending, code, serde_json::Value::Null, &[]).await;
+        }
+        let (Some(thread), Some(sender), Some(writing)) = (&notice.thread, &notice.sender, &notice.writing) else {
+            return self.record(pending, DecisionCode::NoCommand, serde_json::Value::Null, &[]).await;
+        };
+        let now = self.clock.now();
+        let case = Case { pending, thread, sender, writing, account: &notice.account, now };
+        self.decide_commands(&case, identity.handle).await
+    }
+
+    async fn refusal_by_account(&self, notice: &Notice) -> Result<Option<DecisionCode>, Hindrance> {
+        let account = notice.account.to_ascii_lowercase();
+        if self.settings.allowed_accounts.as_ref().is_some_and(|allowed| !allowed.contains(&account)) {
+            return Ok(Some(DecisionCode::AccountNotAllowed));
+        }
+        let Some(installation) = notice.installation else { return Ok(Some(DecisionCode::EventNotUsed)) };
+        let stopped = self.store.is_installation_stopped(installation).await?;
+        Ok(stopped.then_some(DecisionCode::InstallationSuspended))
+    }
+
+    async fn decide_commands(&self, case: &Case<'_>, handle: String) -> Result<(), Hindrance> {
+        let mut agents: Vec<String> = crate::domain::agent::KNOWN_NAMES.map(String::from).to_vec();
+        agents.extend(self.settings.agents.iter().map(|agent| agent.name.clone()));
+        let commands = parse(&case.writing.text, &Vocabulary { handle: handle.clone(), agents });
+        if commands.is_empty() {
+            return self.record(case.pending, DecisionCode::NoCommand, serde_json::Value::Null, &[]).await;
+        }
+        let permission = self.permission_of(case).await?;
+        if permission < Permission::Write {
+            let effects = self.refuse_sender(case, permission).await?;
+            let facts = serde_json::json!({ "permission": format!("{permission:?}").to_lowercase() });
+            return self.record(case.pending, DecisionCode::NoPermission, facts, &effects).await;
+        }
+        let plan = self.plan(case, &handle, commands).await?;
+        self.carry_out(case, plan).await
+    }
+
+    async fn permission_of(&self, case: &Case<'_>) -> Result<Permission, Hindrance> {
+        let place = place(case.thread);
+        match self.github.permission(&place, &case.sender.login).await {
+            // The App may not look: then nobody is let in.
+            Err(GitHubError::Forbidden { .. } | GitHubError::Refused { .. } | GitHubError::Missing) => {
+                Ok(Permission::None)
+            }
+            answer => Ok(answer?),
+        }
+    }
+
+    /// People who may read the repository are told why nothing happens.
+    async fn refuse_sender(&self, case: &Case<'_>, permission: Permission) -> Result<Vec<Effect>, Hindrance> {
+        if permission < Permission::Read {
+            return Ok(Vec::new());
+        }
+        let mut effects = vec![Effect::React {
+            thread: case.thread.clone(),
+            subject: case.writing.subject,
+            reaction: Reaction::Confused,
+        }];
+        effects.push(self.reply(case, "permission", reply::no_permission(&case.sender.login)));
+        self.without_flood(case.thread, effects, case.now).await
+    }
+
+    /// Drops replies where too many were given within the hour.
+    async fn without_flood(
+        &self,
+        thread: &Thread,
+        effects: Vec<Effect>,
+        now: Millis,
+    ) -> Result<Vec<Effect>, Hindrance> {
+        let hour_ago = Millis(now.0 - 3_600_000);
+        let mut room =
+            MAX_REPLIES_PER_HOUR - self.store.replies_since(thread.repository, thread.issue, hour_ago).await?;
+        let mut kept = Vec::new();
+        for effect in effects {
+            if matches!(effect, Effect::Reply { .. }) {
+                room -= 1;
+                if room < 0 {
+                    tracing::warn!(repo = %thread.name, issue = %thread.issue, "too many replies on one thread; one was left out");
+                    continue;
+                }
+            }
+            kept.push(effect);
+        }
+        Ok(kept)
+    }
+
+    fn reply(&self, case: &Case<'_>, what: &str, markdown: String) -> Effect {
+        Effect::Reply { thread: case.thread.clone(), key: format!("{}:{what}", case.pending.seq), markdown }
+    }
+
+    async fn carry_out(&self, case: &Case<'_>, plan: Plan) -> Result<(), Hindrance> {
+        let facts = plan.facts();
+        let code = plan.code();
+        let effects = self.without_flood(case.thread, plan.effects(case), case.now).await?;
+        if plan.tasks.is_empty() {
+            return self.record(case.pending, code, facts, &effects).await;
+        }
+        let limits = Limits { per_day: self.settings.max_per_day, waiting: MAX_WAITING };
+        let decision =
+            Decision { seq: case.pending.seq, code, facts: facts.to_string(), at: case.now, effects: &effects };
+        let admission =
+            self.store.admit(&Admit { decision, tasks: &plan.tasks, account: case.account, limits }).await?;
+        let refused = match admission {
+            Admission::Accepted => {
+                metrics::counter!("hireling_tasks_accepted_total").increment(plan.tasks.len() as u64);
+                tracing::info!(repo = %case.thread.name, issue = %case.thread.issue, tasks = plan.tasks.len(), "accepted");
+                self.signals.tasks.notify_one();
+                self.signals.outbox.notify_one();
+                return Ok(());
+            }
+            Admission::Duplicate | Admission::Late => return Ok(()),
+            Admission::DailyLimit => (DecisionCode::DailyLimit, reply::daily_limit(limits.per_day)),
+            Admission::QueueFull { waiting } => (DecisionCode::QueueFull, reply::queue_full(waiting)),
+        };
+        let effects = vec![
+            Effect::React { thread: case.thread.clone(), subject: case.writing.subject, reaction: Reaction::Confused },
+            self.reply(case, "limit", refused.1),
+        ];
+        let effects = self.without_flood(case.thread, effects, case.now).await?;
+        self.record(case.pending, refused.0, facts, &effects).await
+    }
+
+    async fn record(
+        &self,
+        pending: &PendingDelivery,
+        code: DecisionCode,
+        facts: serde_json::Value,
+        effects: &[Effect],
+    ) -> Result<(), Hindrance> {
+        let facts = if facts.is_null() { String::new() } else { self.redactor.redact(&facts.to_string()) };
+        let decision = Decision { seq: pending.seq, code, facts, at: self.clock.now(), effects };
+        self.store.decide(&decision).await?;
+        metrics::counter!("hireling_deliveries_total", "decision" => code.name()).increment(1);
+        tracing::info!(decision = code.name(), "decided");
+        self.signals.outbox.notify_one();
+        Ok(())
+    }
+}
+
+pub(super) fn place(thread: &Thread) -> Place<'_> {
+    Place { installation: thread.installation, repository: thread.repository, name: &thread.name }
+}

@@ -1,0 +1,144 @@
+//! What the service does, in order. `App` is the wired parts; each of its loops is one file:
+//! `receive` (store, then answer), `intake` (decide), `worker` and `run_task` (do), `outbox` (tell),
+//! `sweep` (tidy up).
+
+pub mod identity;
+pub mod intake;
+pub mod outbox;
+pub mod receive;
+pub mod run_task;
+pub mod signals;
+pub mod status_comment;
+pub mod sweep;
+pub mod viewers;
+pub mod worker;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::adapters::github::GitHub;
+use crate::adapters::store::Store;
+use crate::domain::agent::{Agent, Provider};
+use crate::domain::ids::TaskId;
+use crate::domain::redact::Redactor;
+use crate::domain::secret::Secret;
+use crate::ports::clock::Clock;
+use crate::ports::sandbox::Sandbox;
+use identity::WhoWeAre;
+use receive::Receiver;
+use signals::Signals;
+
+/// The values of the settings that the service acts on.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Without a trailing slash.
+    pub public_url: String,
+    pub allowed_accounts: Option<Vec<String>>,
+    pub operator_key_accounts: Option<Vec<String>>,
+    pub default_agent: String,
+    pub agents: Vec<Agent>,
+    pub keys: HashMap<Provider, Secret>,
+    pub base_urls: HashMap<Provider, String>,
+    pub max_duration: Duration,
+    pub max_per_day: i64,
+    pub max_concurrent: usize,
+    /// What must never be shown, besides the keys above.
+    pub secrets: Vec<Secret>,
+}
+
+/// What an `App` is made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub clock: Arc<dyn Clock>,
+    pub store: Store,
+    pub github: GitHub,
+    pub sandbox: Arc<dyn Sandbox>,
+    pub settings: Settings,
+}
+
+#[derive(Debug)]
+pub struct App {
+    pub clock: Arc<dyn Clock>,
+    pub store: Store,
+    pub github: GitHub,
+    pub sandbox: Arc<dyn Sandbox>,
+    pub settings: Settings,
+    pub signals: Signals,
+    pub receiver: Receiver,
+    pub(crate) who: WhoWeAre,
+    /// Knows the secrets of this instance; runs add theirs.
+    pub redactor: Redactor,
+    viewers: viewers::Visibility,
+}
+
+/// Which loops a process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    All,
+    Web,
+    Worker,
+}
+
+impl App {
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { clock, store, github, sandbox, settings } = parts;
+        let redactor = Redactor::new(settings.all_secrets());
+        Arc::new(Self {
+            who: WhoWeAre::new(github.app_id()),
+            signals: Signals::default(),
+            receiver: Receiver::default(),
+            viewers: viewers::Visibility::default(),
+            redactor,
+            clock,
+            store,
+            github,
+            sandbox,
+            settings,
+        })
+    }
+
+    /// Starts the loops of a role. They end after `stop`; `tracker` waits for them.
+    pub async fn start(self: &Arc<Self>, role: Role, stop: &CancellationToken, tracker: &TaskTracker) {
+        if role != Role::Worker {
+            tracker.spawn(receive::keep(Arc::clone(self), stop.clone()));
+            tracker.spawn(receive::note(Arc::clone(self), stop.clone()));
+            tracker.spawn(intake::decide_all(Arc::clone(self), stop.clone()));
+        }
+        if role != Role::Web {
+            tracker.spawn(outbox::deliver_all(Arc::clone(self), stop.clone()));
+            tracker.spawn(worker::work(Arc::clone(self), stop.clone()));
+            tracker.spawn(sweep::sweep_all(Arc::clone(self), stop.clone()));
+        }
+    }
+
+    /// Where people follow a task.
+    pub fn task_url(&self, task: &TaskId) -> String {
+        format!("{}/tasks/{task}", self.settings.public_url)
+    }
+}
+
+impl Settings {
+    pub fn agent(&self, name: &str) -> Option<&Agent> {
+        self.agents.iter().find(|agent| agent.name == name)
+    }
+
+    /// The operator's key for an agent, if this account may spend it. `Err` names the setting that
+    /// would hold it.
+    pub fn key_for(&self, agent: &Agent, account: &str) -> Result<Option<(&'static str, Secret)>, &'static str> {
+        let Some((provider, variable)) = agent.key else { return Ok(None) };
+        let account = account.to_ascii_lowercase();
+        let allowed = self.operator_key_accounts.as_ref().is_none_or(|list| list.contains(&account));
+        match self.keys.get(&provider).filter(|_| allowed) {
+            Some(key) => Ok(Some((variable, key.clone()))),
+            None => Err(provider.setting()),
+        }
+    }
+
+    fn all_secrets(&self) -> impl Iterator<Item = &Secret> {
+        self.secrets.iter().chain(self.keys.values())
+    }
+}

@@ -1,0 +1,186 @@
+//! Store, then answer (design D1). What may start something is on disk before the answer; those
+//! that arrive together share one commit. What nobody acts on costs no write before the answer:
+//! its small row follows lazily.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::App;
+use crate::adapters::github::decode;
+use crate::adapters::store::{KeptDelivery, LedgerRow, Stored};
+use crate::domain::decision::DecisionCode;
+use crate::domain::delivery::{Delivery, Notice, Sorted, sort};
+use crate::domain::ids::Millis;
+
+/// Deliveries that share one commit at most.
+const BATCH: usize = 64;
+/// Rows of the ledger that wait for their lazy write at most; more make deliveries wait.
+const NOTES: usize = 10_000;
+const NOTE_BATCH: usize = 256;
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+struct Waiting {
+    delivery: KeptDelivery,
+    answer: oneshot::Sender<Option<Stored>>,
+}
+
+/// The way into the two writers.
+#[derive(Debug)]
+pub struct Receiver {
+    keep: mpsc::Sender<Waiting>,
+    note: mpsc::Sender<LedgerRow>,
+    keep_out: Mutex<mpsc::Receiver<Waiting>>,
+    note_out: Mutex<mpsc::Receiver<LedgerRow>>,
+}
+
+impl Default for Receiver {
+    fn default() -> Self {
+        let (keep, keep_out) = mpsc::channel(1024);
+        let (note, note_out) = mpsc::channel(NOTES);
+        Self { keep, note, keep_out: Mutex::new(keep_out), note_out: Mutex::new(note_out) }
+    }
+}
+
+/// How a verified delivery was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// Answer 202. The code is what is known so far, for logs and counters.
+    Taken(Option<DecisionCode>),
+    NotJson,
+    /// Nothing was stored: answer 503, so that GitHub shows the delivery as failed.
+    Unavailable,
+}
+
+impl App {
+    pub async fn receive(&self, delivery: &Delivery) -> Received {
+        let Some(notice) = decode(&delivery.event, &delivery.body) else { return Received::NotJson };
+        let now = self.clock.now();
+        match sort(&notice, &self.identity_so_far()) {
+            Sorted::Ignored(code) => {
+                let row = ledger_row(delivery, &notice, now, Some(code));
+                match self.receiver.note.send(row).await {
+                    Ok(()) => Received::Taken(Some(code)),
+                    Err(_) => Received::Unavailable,
+                }
+            }
+            Sorted::Kept { meaning } => self.keep(delivery, &notice, meaning, now).await,
+        }
+    }
+
+    async fn keep(&self, delivery: &Delivery, notice: &Notice, meaning: Option<String>, now: Millis) -> Received {
+        let row = ledger_row(delivery, notice, now, None);
+        let kept = KeptDelivery { row: row.clone(), meaning, packed_body: KeptDelivery::pack(&delivery.body) };
+        let (answer, stored) = oneshot::channel();
+        if self.receiver.keep.send(Waiting { delivery: kept, answer }).await.is_err() {
+            return Received::Unavailable;
+        }
+        match stored.await {
+            Ok(Some(Stored::Fresh)) => {
+                self.signals.deliveries.notify_one();
+                Received::Taken(None)
+            }
+            Ok(Some(Stored::SameId)) => Received::Taken(Some(DecisionCode::Duplicate)),
+            Ok(Some(Stored::SameMeaning)) => {
+                let facts = "{\"why\":\"the same event under another delivery id\"}".to_owned();
+                let row = LedgerRow { decision: Some(DecisionCode::Duplicate), facts, ..row };
+                // The event itself is stored; only this note about its copy may be lost.
+                let _ = self.receiver.note.send(row).await;
+                Received::Taken(Some(DecisionCode::Duplicate))
+            }
+            Ok(None) | Err(_) => Received::Unavailable,
+        }
+    }
+}
+
+fn ledger_row(delivery: &Delivery, notice: &Notice, now: Millis, decision: Option<DecisionCode>) -> LedgerRow {
+    LedgerRow {
+        id: delivery.id.clone(),
+        event: delivery.event.clone(),
+        action: notice.action.chars().take(64).collect(),
+        installation: notice.installation.map(|id| id.0),
+        repository_id: notice.thread.as_ref().map(|thread| thread.repository.0),
+        repository: notice.thread.as_ref().map(|thread| thread.name.to_string()).unwrap_or_default(),
+        issue: notice.thread.as_ref().map(|thread| thread.issue.0),
+        sender: notice.sender.as_ref().map(|sender| sender.login.clone()).unwrap_or_default(),
+        received_at: now,
+        decision,
+        facts: String::new(),
+    }
+}
+
+/// Stores deliveries, as many at once as are waiting.
+pub(super) async fn keep(app: Arc<App>, stop: CancellationToken) {
+    let mut queue = app.receiver.keep_out.lock().await;
+    loop {
+        let first = tokio::select! {
+            biased;
+            waiting = queue.recv() => waiting,
+            () = stop.cancelled() => None,
+        };
+        let Some(first) = first else { break };
+        let mut batch = vec![first];
+        while batch.len() < BATCH
+            && let Ok(next) = queue.try_recv()
+        {
+            batch.push(next);
+        }
+        let (deliveries, answers): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|waiting| (waiting.delivery, waiting.answer)).unzip();
+        match app.store.keep_deliveries(&deliveries).await {
+            Ok(stored) => {
+                for (answer, stored) in answers.into_iter().zip(stored) {
+                    let _ = answer.send(Some(stored));
+                }
+            }
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "deliveries could not be stored");
+                for answer in answers {
+                    let _ = answer.send(None);
+                }
+            }
+        }
+    }
+}
+
+/// Writes the lazy rows of the ledger: after a moment, when many wait, and before the end.
+pub(super) async fn note(app: Arc<App>, stop: CancellationToken) {
+    let mut queue = app.receiver.note_out.lock().await;
+    loop {
+        let first = tokio::select! {
+            biased;
+            row = queue.recv() => row,
+            () = stop.cancelled() => None,
+        };
+        let Some(first) = first else { break };
+        let mut batch = vec![first];
+        let until = tokio::time::Instant::now() + NOTE_EVERY;
+        while batch.len() < NOTE_BATCH {
+            tokio::select! {
+                row = queue.recv() => match row {
+                    Some(row) => batch.push(row),
+                    None => break,
+                },
+                () = tokio::time::sleep_until(until) => break,
+                () = stop.cancelled() => {
+                    while let Ok(row) = queue.try_recv() {
+                        batch.push(row);
+                    }
+                    break;
+                }
+            }
+        }
+        for rows in batch.chunks(NOTE_BATCH) {
+            if let Err(error) = app.store.note_deliveries(rows).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    rows = rows.len(),
+                    "rows of the ledger were lost"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Fifth step: the agent works, and its output becomes the log as it comes.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+
+use super::RunContext;
+use super::patience::{BEFORE_WORK, Stop};
+use crate::domain::agent_stream::{AgentEnd, Exit, Transcript};
+use crate::domain::failure::Failure;
+use crate::domain::log_entry::{Line, lines_of};
+use crate::domain::run::LogPosition;
+use crate::domain::secret::Secret;
+use crate::domain::text::cut_marked;
+use crate::ports::sandbox::{CommandSpec, CommandStatus, Output, OutputKind, SandboxId};
+
+/// Name of the command, of which there is one per sandbox: starting it twice finds the first.
+const COMMAND: &str = "agent";
+const PROMPT_FILE: &str = "prompt.txt";
+/// Lines wait this long for others to be stored with them.
+const FLUSH_EVERY: Duration = Duration::from_millis(200);
+const FLUSH_LINES: usize = 200;
+/// A line without end is cut here.
+const MAX_LINE: usize = 1024 * 1024;
+/// The checklist shows the passing time this often, slower the more tasks run.
+const PROGRESS_EVERY: Duration = Duration::from_secs(60);
+const MAX_ANSWER_BYTES: usize = 32 * 1024;
+
+pub(super) async fn work(ctx: &mut RunContext) -> Result<(), Stop> {
+    start(ctx).await?;
+    let sandbox = ctx.sandbox()?;
+    let mut reader = Reader::new(ctx)?;
+    let exit = follow(ctx, &sandbox, &mut reader).await?;
+    let end = reader.transcript.end(exit);
+    reader.learn(ctx);
+    ctx.run.facts.agent_end = Some(end.clone());
+    match end {
+        AgentEnd::Done | AgentEnd::TimedOut => Ok(()),
+        AgentEnd::Failed { fault, message } => {
+            Err(Stop::Failed(Failure::AgentFailed { agent: ctx.task.agent.clone(), fault, message }))
+        }
+    }
+}
+
+async fn start(ctx: &mut RunContext) -> Result<(), Stop> {
+    let agent = ctx.agent()?.clone();
+    let account = &ctx.task.thread.name.owner;
+    let key = ctx
+        .app
+        .settings
+        .key_for(&agent, account)
+        .map_err(|setting| Stop::Failed(Failure::NoKey { agent: agent.name.clone(), setting }))?;
+    let base_url = agent.key.and_then(|(provider, _)| ctx.app.settings.base_urls.get(&provider)).cloned();
+    let launch = agent.launch(ctx.task.options.model.as_deref(), base_url.as_deref().unwrap_or(""));
+    let mut env: Vec<(String, Secret)> =
+        launch.env.into_iter().map(|(name, value)| (name, Secret::new(value))).collect();
+    // Commits the agent makes are taken apart again; without a name Git refuses to make them.
+    for name in ["GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"] {
+        env.push((name.to_owned(), Secret::new(agent.name.clone())));
+    }
+    for name in ["GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"] {
+        env.push((name.to_owned(), Secret::new("agent@localhost")));
+    }
+    if let Some((variable, key)) = key {
+        env.push((variable.to_owned(), key));
+        ctx.run.facts.key_owner = Some("key of this instance".to_owned());
+    }
+    let spec = CommandSpec {
+        name: COMMAND.to_owned(),
+        argv: launch.argv,
+        env,
+        stdin: Some(PROMPT_FILE.to_owned()),
+        stdout: None,
+        timeout: ctx.time_limit(),
+    };
+    let prompt = ctx.inputs()?.prompt(&ctx.task.requester.login, &ctx.task.request);
+    let sandbox = ctx.sandbox()?;
+    let (ctx, spec, prompt, sandbox) = (&*ctx, &spec, prompt.as_bytes(), &sandbox);
+    ctx.patiently(BEFORE_WORK, |_| async move {
+        // The prompt of a command that was started before is read already: leave it alone.
+        if matches!(ctx.app.sandbox.status(sandbox, COMMAND).await?, CommandStatus::Lost) {
+            ctx.app.sandbox.write_file(sandbox, PROMPT_FILE, prompt).await?;
+        }
+        Ok(ctx.app.sandbox.start(sandbox, spec).await?)
+    })
+    .await
+}
+
+/// Reads the output to its end. After a restart it is read from its first byte again, for what the
+/// transcript remembers, but only lines beyond the stored position are logged.
+async fn follow(ctx: &mut RunContext, sandbox: &SandboxId, reader: &mut Reader) -> Result<Exit, Stop> {
+    let app = std::sync::Arc::clone(&ctx.app);
+    let mut output = app.sandbox.output(sandbox, COMMAND);
+    let mut flush = tokio::time::interval(FLUSH_EVERY);
+    flush.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut shown_at = tokio::time::Instant::now();
+    loop {
+        tokio::select! {
+            piece = output.next() => match piece {
+                Some(Ok(piece)) => {
+                    reader.take(&piece);
+                    if reader.lines.len() >= FLUSH_LINES {
+                        reader.flush(ctx).await?;
+                    }
+                }
+                Some(Err(error)) => {
+                    tracing::warn!(error = %error, "the agent's output cannot be read");
+                    return Err(Stop::SandboxLost);
+                }
+                None => break,
+            },
+            _ = flush.tick(), if !reader.is_idle(ctx) => reader.flush(ctx).await?,
+            () = tokio::time::sleep_until(shown_at + PROGRESS_EVERY) => {
+                let running = app.store.running(Some(ctx.task.thread.installation)).await.unwrap_or(1);
+                let every = PROGRESS_EVERY.saturating_mul(u32::try_from(running).unwrap_or(1).max(1));
+                app.show_progress(&ctx.task, &ctx.run, ctx.inputs.as_ref()).await;
+                shown_at = tokio::time::Instant::now() + every - PROGRESS_EVERY;
+            }
+        }
+    }
+    reader.finish();
+    reader.flush(ctx).await?;
+    match app.sandbox.status(sandbox, COMMAND).await {
+        Ok(CommandStatus::Ended(exit)) => Ok(exit),
+        Ok(CommandStatus::Running | CommandStatus::Lost) | Err(_) => Err(Stop::SandboxLost),
+    }
+}
+
+/// Cuts bytes into lines, lines into events, events into log lines.
+struct Reader {
+    transcript: Transcript,
+    stdout: Cutter,
+    stderr: Cutter,
+    /// Lines that are not stored yet.
+    lines: Vec<Line>,
+    /// How far the log reached when this worker took the run.
+    logged: LogPosition,
+}
+
+/// Collects the bytes of one stream until a line is whole.
+#[derive(Default)]
+struct Cutter {
+    partial: Vec<u8>,
+    /// Bytes of whole lines so far.
+    at: i64,
+}
+
+impl Cutter {
+    /// Whole lines with the position behind each.
+    fn cut(&mut self, bytes: &[u8]) -> Vec<(String, i64)> {
+        let mut lines = Vec::new();
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.partial.extend_from_slice(piece);
+            if piece.ends_with(b"\n") || self.partial.len() >= MAX_LINE {
+                lines.extend(self.rest());
+            }
+        }
+        lines
+    }
+
+    /// What is left without a line end.
+    fn rest(&mut self) -> Option<(String, i64)> {
+        if self.partial.is_empty() {
+            return None;
+        }
+        self.at += i64::try_from(self.partial.len()).unwrap_or(i64::MAX);
+        let line = String::from_utf8_lossy(&self.partial).trim_end_matches(['\n', '\r']).to_owned();
+        self.partial.clear();
+        Some((line, self.at))
+    }
+}
+
+impl Reader {
+    fn new(ctx: &RunContext) -> Result<Self, Stop> {
+        Ok(Self {
+            transcript: Transcript::new(ctx.agent()?.output),
+            stdout: Cutter::default(),
+            stderr: Cutter::default(),
+            lines: Vec::new(),
+            logged: ctx.run.log_at,
+        })
+    }
+
+    fn take(&mut self, piece: &Output) {
+        let lines = match piece.kind {
+            OutputKind::Stdout => self.stdout.cut(&piece.bytes),
+            OutputKind::Stderr => self.stderr.cut(&piece.bytes),
+        };
+        for (line, at) in lines {
+            self.line(piece.kind, &line, at);
+        }
+    }
+
+    fn line(&mut self, kind: OutputKind, line: &str, at: i64) {
+        let (events, logged) = match kind {
+            OutputKind::Stdout => (self.transcript.stdout(line), self.logged.stdout),
+            OutputKind::Stderr => (vec![self.transcript.stderr(line)], self.logged.stderr),
+        };
+        for event in events {
+            if at > logged {
+                self.lines.extend(lines_of(&event));
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        for (kind, rest) in [(OutputKind::Stdout, self.stdout.rest()), (OutputKind::Stderr, self.stderr.rest())] {
+            if let Some((line, at)) = rest {
+                self.line(kind, &line, at);
+            }
+        }
+    }
+
+    fn position(&self) -> LogPosition {
+        LogPosition { stdout: self.stdout.at.max(self.logged.stdout), stderr: self.stderr.at.max(self.logged.stderr) }
+    }
+
+    /// Whether there is nothing new to store.
+    fn is_idle(&self, ctx: &RunContext) -> bool {
+        self.lines.is_empty() && self.position() == ctx.run.log_at
+    }
+
+    async fn flush(&mut self, ctx: &mut RunContext) -> Result<(), Stop> {
+        if self.is_idle(ctx) {
+            return Ok(());
+        }
+        ctx.run.log_at = self.position();
+        let lines = std::mem::take(&mut self.lines);
+        ctx.record(&lines).await
+    }
+
+    /// Keeps what the agent said of itself, redacted, for the status comment and the pull request.
+    fn learn(&self, ctx: &mut RunContext) {
+        let text = self.transcript.text.as_deref().map(|text| ctx.redacted(&cut_marked(text, MAX_ANSWER_BYTES)));
+        let model = self.transcript.model.as_deref().map(|model| ctx.redacted(model));
+        let facts = &mut ctx.run.facts;
+        facts.agent_text = text;
+        facts.model = model.or_else(|| ctx.task.options.model.clone());
+        facts.session.clone_from(&self.transcript.session);
+        facts.usage = self.transcript.usage;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_whole_wherever_the_chunks_end() {
+        let text = "one\ntwo é\r\n\nlast";
+        for size in 1..text.len() {
+            let mut cutter = Cutter::default();
+            let mut lines: Vec<(String, i64)> =
+                text.as_bytes().chunks(size).flat_map(|part| cutter.cut(part)).collect();
+            lines.extend(cutter.rest());
+            let expected = [("one", 4), ("two é", 12), ("", 13), ("last", 17)];
+            assert_eq!(lines, expected.map(|(line, at)| (line.to_owned(), at)), "chunks of {size}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_cut() {
+        let mut cutter = Cutter::default();
+        let lines = cutter.cut(&vec![b'x'; MAX_LINE * 2 + 5]);
+        assert!(!lines.is_empty());
+        assert!(cutter.partial.len() <= MAX_LINE);
+    }
+}

@@ -1,0 +1,154 @@
+//! What a run works with: its task, its stored state, its log, its secrets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use super::patience::Stop;
+use super::retry_wait;
+use crate::adapters::github::Place;
+use crate::adapters::store::{Lease, StoreError};
+use crate::app::App;
+use crate::app::signals::LogNews;
+use crate::domain::agent::Agent;
+use crate::domain::failure::Failure;
+use crate::domain::ids::RunId;
+use crate::domain::log_entry::{Kind, Line};
+use crate::domain::prompt::Inputs;
+use crate::domain::redact::Redactor;
+use crate::domain::run::{Ending, Run, Step};
+use crate::domain::secret::Secret;
+use crate::domain::task::Task;
+use crate::ports::sandbox::SandboxId;
+
+/// A run in the hands of one worker.
+#[derive(Debug)]
+pub struct RunContext {
+    pub app: Arc<App>,
+    pub task: Task,
+    pub lease: Lease,
+    pub run: Run,
+    /// Frozen by the freeze step.
+    pub inputs: Option<Inputs>,
+    pub(super) redactor: Redactor,
+    /// The step, for the worker: a result that is being published is not cancelled any more.
+    progress: Arc<AtomicU8>,
+}
+
+impl RunContext {
+    /// Takes up the stored run of a claimed task, or begins its first.
+    pub async fn open(app: Arc<App>, task: Task, lease: Lease) -> Result<Self, StoreError> {
+        let run = match app.store.latest_run(&task.id).await? {
+            Some(run) => run,
+            None => app.store.begin_run(&lease, RunId(app.clock.new_id()), 1, app.clock.now()).await?,
+        };
+        let inputs = app.store.inputs(&task.id).await?;
+        let redactor = app.redactor.clone();
+        let progress = Arc::new(AtomicU8::new(run.step as u8));
+        Ok(Self { app, task, lease, run, inputs, redactor, progress })
+    }
+
+    /// A view of the step that stays valid while the run goes on.
+    pub fn progress(&self) -> Arc<AtomicU8> {
+        Arc::clone(&self.progress)
+    }
+
+    pub(super) fn place(&self) -> Place<'_> {
+        crate::app::intake::place(&self.task.thread)
+    }
+
+    pub(super) fn agent(&self) -> Result<&Agent, Stop> {
+        let name = &self.task.agent;
+        self.app.settings.agent(name).ok_or_else(|| Stop::Failed(Failure::UnknownAgent { agent: name.clone() }))
+    }
+
+    pub(super) fn sandbox(&self) -> Result<SandboxId, Stop> {
+        self.run.facts.sandbox.clone().map(SandboxId).ok_or(Stop::SandboxLost)
+    }
+
+    pub(super) fn inputs(&self) -> Result<&Inputs, Stop> {
+        // Every step after freeze has them; without, the row was tampered with.
+        self.inputs.as_ref().ok_or(Stop::Failed(Failure::Internal))
+    }
+
+    /// How long the agent may work.
+    pub fn time_limit(&self) -> Duration {
+        let asked = self.task.options.timeout_s.map_or(self.app.settings.max_duration, Duration::from_secs);
+        asked.min(self.app.settings.max_duration)
+    }
+
+    /// A secret of this run that the instance's redactor does not know.
+    pub(super) fn guard(&mut self, secret: &Secret) {
+        let settings = &self.app.settings;
+        self.redactor = Redactor::new(settings.secrets.iter().chain(settings.keys.values()).chain([secret]));
+    }
+
+    pub(super) fn redacted(&self, text: &str) -> String {
+        self.redactor.redact(text)
+    }
+
+    /// Stores where the run stands, together with lines of its log. A database that does not answer
+    /// is waited for: the worker ends this run when the lease is over.
+    pub(super) async fn record(&self, lines: &[Line]) -> Result<(), Stop> {
+        let lines: Vec<Line> =
+            lines.iter().map(|line| Line { kind: line.kind, text: self.redacted(&line.text) }).collect();
+        let mut tries = 0;
+        loop {
+            match self.app.store.record(&self.lease, &self.run, &lines, self.app.clock.now()).await {
+                Ok(entries) => {
+                    if !entries.is_empty() {
+                        metrics::counter!("hireling_log_lines_total").increment(entries.len() as u64);
+                        // Nobody listening is fine.
+                        let _ =
+                            self.app.signals.log.send(LogNews { task: self.task.id.clone(), entries: entries.into() });
+                    }
+                    return Ok(());
+                }
+                Err(StoreError::LeaseLost) => return Err(Stop::Lost),
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a run could not be stored; trying again");
+                    tokio::time::sleep(retry_wait(tries, &*self.app.clock)).await;
+                    tries += 1;
+                }
+            }
+        }
+    }
+
+    pub(super) async fn advance(&mut self) -> Result<(), Stop> {
+        self.go_to(self.run.step.next()).await
+    }
+
+    /// Decides the end; the settle step tells it.
+    pub(super) async fn end(&mut self, ending: Ending) -> Result<(), Stop> {
+        let reason = self.redacted(&ending.reason);
+        let detail = self.redacted(&ending.detail);
+        self.run.facts.ending = Some(Ending { reason, detail, ..ending });
+        self.go_to(Step::Settle).await
+    }
+
+    /// The sandbox is lost: a fresh attempt from the sandbox on, with the same frozen inputs.
+    pub(super) async fn begin_again(&mut self) -> Result<(), Stop> {
+        let id = RunId(self.app.clock.new_id());
+        let begun = self.app.store.begin_run(&self.lease, id, self.run.attempt + 1, self.app.clock.now()).await;
+        match begun {
+            Ok(run) => self.run = run,
+            Err(StoreError::LeaseLost) => return Err(Stop::Lost),
+            Err(_) => return Err(Stop::Failed(Failure::Internal)),
+        }
+        self.record(&[Line::new(Kind::Error, "The sandbox was lost; starting again in a new one.")]).await
+    }
+
+    async fn go_to(&mut self, step: Step) -> Result<(), Stop> {
+        self.run.step = step;
+        self.progress.store(step as u8, Ordering::Relaxed);
+        let line = match (step, &self.run.facts.ending) {
+            (Step::Settle, Some(ending)) if !ending.reason.is_empty() => vec![Line::new(Kind::Info, &ending.reason)],
+            _ => step.label().map(|label| Line::new(Kind::Info, format!("— {label}"))).into_iter().collect(),
+        };
+        self.record(&line).await?;
+        if matches!(step, Step::Prepare | Step::Agent | Step::Publish) {
+            self.app.show_progress(&self.task, &self.run, self.inputs.as_ref()).await;
+        }
+        Ok(())
+    }
+}

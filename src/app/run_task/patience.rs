@@ -1,0 +1,165 @@
+//! Errors of a run, and waiting them out. Retry or give up is decided here, by the kind of error,
+//! and nowhere else.
+
+use std::future::Future;
+use std::time::Duration;
+
+use super::RunContext;
+use crate::adapters::github::GitHubError;
+use crate::adapters::store::StoreError;
+use crate::domain::failure::Failure;
+use crate::domain::ids::Millis;
+use crate::domain::run::Ending;
+use crate::ports::clock::Clock;
+use crate::ports::sandbox::SandboxError;
+
+/// Why a step does not go on.
+#[derive(Debug)]
+pub enum Stop {
+    /// The run has an end.
+    Ended(Box<Ending>),
+    Failed(Failure),
+    SandboxLost,
+    /// The lease is gone: nothing may be written any more.
+    Lost,
+}
+
+/// An error of a single call.
+#[derive(Debug)]
+pub(super) enum CallError {
+    GitHub(GitHubError),
+    Sandbox(SandboxError),
+    Store(StoreError),
+    /// A step's own end.
+    Stop(Stop),
+}
+
+impl From<GitHubError> for CallError {
+    fn from(error: GitHubError) -> Self {
+        Self::GitHub(error)
+    }
+}
+
+impl From<SandboxError> for CallError {
+    fn from(error: SandboxError) -> Self {
+        Self::Sandbox(error)
+    }
+}
+
+impl From<StoreError> for CallError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Stop> for CallError {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
+impl From<Failure> for CallError {
+    fn from(failure: Failure) -> Self {
+        Self::Stop(Stop::Failed(failure))
+    }
+}
+
+/// Before an agent works, an hour of trouble ends the task; a result waits for a day (fault F31).
+pub(super) const BEFORE_WORK: Duration = Duration::from_secs(3600);
+pub(super) const FOR_RESULTS: Duration = Duration::from_secs(24 * 3600);
+/// A thing not found may only not be replicated yet (fault F25).
+const TRIES_IF_MISSING: u32 = 3;
+/// A token that is refused again and again stays refused.
+const TRIES_IF_UNAUTHORIZED: u32 = 4;
+/// A sandbox on this machine that fails this often has no passing trouble.
+const TRIES_OF_SANDBOX: u32 = 5;
+
+/// Waits grow from a quarter of a second to a minute, with jitter.
+pub(crate) fn retry_wait(tries: u32, clock: &dyn Clock) -> Duration {
+    let base = Duration::from_millis(250).saturating_mul(1 << tries.min(8)).min(Duration::from_secs(60));
+    base.mul_f64(0.5 + clock.jitter() / 2.0)
+}
+
+/// What to do after an error.
+enum Next {
+    WaitFor(Duration),
+    WaitUntil(Millis),
+    GiveUp(Stop),
+}
+
+impl RunContext {
+    /// Does `operation` until it succeeds or trouble has lasted for `limit`. The operation gets the
+    /// number of tries before it and, when that is not 0, looks for its own result first.
+    pub(super) async fn patiently<'a, T, F, Fut>(&'a self, limit: Duration, mut operation: F) -> Result<T, Stop>
+    where
+        F: FnMut(u32) -> Fut,
+        Fut: Future<Output = Result<T, CallError>> + 'a,
+    {
+        let started = self.app.clock.now();
+        let mut tries = 0;
+        loop {
+            self.wait_for_installation().await?;
+            let error = match operation(tries).await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let waited = self.app.clock.now().since(started);
+            match self.next(error, tries, waited, limit).await? {
+                Next::WaitFor(time) => tokio::time::sleep(time).await,
+                Next::WaitUntil(until) => tokio::time::sleep(until.since(self.app.clock.now())).await,
+                Next::GiveUp(stop) => return Err(stop),
+            }
+            tries += 1;
+        }
+    }
+
+    async fn next(&self, error: CallError, tries: u32, waited: Duration, limit: Duration) -> Result<Next, Stop> {
+        let again = Next::WaitFor(retry_wait(tries, &*self.app.clock));
+        let give_up = |failure| Ok(Next::GiveUp(Stop::Failed(failure)));
+        match error {
+            CallError::Stop(stop) => Ok(Next::GiveUp(stop)),
+            CallError::Store(StoreError::LeaseLost) => Ok(Next::GiveUp(Stop::Lost)),
+            CallError::Store(StoreError::Unavailable(error)) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the database does not answer");
+                Ok(again)
+            }
+            CallError::Store(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the run cannot go on");
+                give_up(Failure::Internal)
+            }
+            CallError::Sandbox(SandboxError::Gone) => Ok(Next::GiveUp(Stop::SandboxLost)),
+            CallError::Sandbox(error) if error.is_passing() && tries + 1 < TRIES_OF_SANDBOX => Ok(again),
+            CallError::Sandbox(error) => give_up(Failure::SandboxFailed { message: error.to_string() }),
+            CallError::GitHub(GitHubError::Limited { until }) => {
+                self.block_installation(until).await;
+                Ok(Next::WaitUntil(until))
+            }
+            CallError::GitHub(GitHubError::Missing) if tries + 1 < TRIES_IF_MISSING => Ok(again),
+            CallError::GitHub(GitHubError::Missing) => give_up(Failure::ThreadGone),
+            CallError::GitHub(GitHubError::Unauthorized) if tries + 1 >= TRIES_IF_UNAUTHORIZED => {
+                give_up(Failure::GitHubRefused { message: "GitHub refused the App's token.".to_owned() })
+            }
+            CallError::GitHub(error) if error.is_passing() && waited < limit => {
+                tracing::warn!(error = %self.app.redactor.redact(&error.to_string()), "GitHub failed; trying again");
+                Ok(again)
+            }
+            CallError::GitHub(error) if error.is_passing() => give_up(Failure::GitHubUnavailable { waited }),
+            CallError::GitHub(error) => give_up(Failure::GitHubRefused { message: error.message() }),
+        }
+    }
+
+    /// GitHub's word about waiting holds for the whole installation, and for it alone.
+    async fn block_installation(&self, until: Millis) {
+        tracing::warn!(installation = %self.task.thread.installation, until = %until.rfc3339(), "GitHub asks to wait");
+        if let Err(error) = self.app.store.block_installation(self.task.thread.installation, until).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the wait could not be stored");
+        }
+    }
+
+    async fn wait_for_installation(&self) -> Result<(), Stop> {
+        // A database that does not answer is met by the operation itself.
+        let until = self.app.store.blocked_until(self.task.thread.installation).await.unwrap_or(Millis(0));
+        tokio::time::sleep(until.since(self.app.clock.now())).await;
+        Ok(())
+    }
+}

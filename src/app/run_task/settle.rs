@@ -1,0 +1,37 @@
+//! Last step: the task gets its outcome, and what tells it is promised in the same transaction.
+
+use super::RunContext;
+use super::patience::{FOR_RESULTS, Stop};
+use crate::domain::effect::{Effect, Reaction};
+use crate::domain::failure::Failure;
+
+pub(super) async fn settle(ctx: &mut RunContext) -> Result<(), Stop> {
+    let ending = ctx.run.facts.ending.clone().unwrap_or_else(|| Failure::Internal.ending());
+    let effects = vec![
+        Effect::FinalStatus { thread: ctx.task.thread.clone(), task: ctx.task.id.clone() },
+        Effect::SwapReaction {
+            thread: ctx.task.thread.clone(),
+            subject: ctx.task.subject,
+            reaction: Reaction::of(ending.outcome),
+        },
+    ];
+    {
+        let (ctx, ending, effects) = (&*ctx, &ending, &effects);
+        ctx.patiently(FOR_RESULTS, |_| async move {
+            Ok(ctx.app.store.settle(&ctx.lease, ending, effects, ctx.app.clock.now()).await?)
+        })
+        .await?;
+    }
+    ctx.app.signals.outbox.notify_one();
+    ctx.app.signals.tasks.notify_one();
+    metrics::counter!("hireling_tasks_ended_total", "outcome" => ending.outcome.name(), "agent" => ctx.task.agent.clone())
+        .increment(1);
+    tracing::info!(outcome = ending.outcome.name(), reason = %ending.reason, "ended");
+    if let Ok(sandbox) = ctx.sandbox()
+        && let Err(error) = ctx.app.sandbox.stop(&sandbox).await
+    {
+        // The sweeper tries again.
+        tracing::warn!(error = %error, "a sandbox was not stopped");
+    }
+    Ok(())
+}

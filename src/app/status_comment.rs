@@ -1,0 +1,115 @@
+//! The one status comment of a task: found before it is made, edited in place.
+
+use super::App;
+use crate::adapters::github::GitHubError;
+use crate::adapters::store::{Purpose, StoreError, Verdict};
+use crate::domain::comment::{StatusComment, task_marker};
+use crate::domain::ids::{CommentId, Millis};
+use crate::domain::prompt::Inputs;
+use crate::domain::run::Run;
+use crate::domain::task::Task;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommentError {
+    #[error(transparent)]
+    GitHub(#[from] GitHubError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl App {
+    fn status_markdown(&self, task: &Task, run: &Run, inputs: Option<&Inputs>) -> String {
+        let since = task.started_at.unwrap_or(task.created_at);
+        let until = task.finished_at.unwrap_or_else(|| self.clock.now());
+        let markdown = StatusComment {
+            task,
+            facts: &run.facts,
+            step: run.step,
+            elapsed: until.since(since),
+            log_url: &self.task_url(&task.id),
+            hidden_removed: inputs.map_or(0, |inputs| inputs.hidden_removed),
+        }
+        .markdown();
+        self.redactor.redact(&markdown)
+    }
+
+    /// Makes sure the comment is there. `may_exist`: an answer of GitHub may have been lost before.
+    pub(crate) async fn ensure_status_comment(
+        &self,
+        task: &Task,
+        run: &Run,
+        may_exist: bool,
+    ) -> Result<CommentId, CommentError> {
+        if let Some(id) = self.store.comment(&task.id).await? {
+            return Ok(id);
+        }
+        let place = super::intake::place(&task.thread);
+        let issue = task.thread.issue;
+        let found = match may_exist {
+            true => {
+                let since = Millis(task.triggered_at.0 - 60_000);
+                self.github.find_comment(&place, issue, &task_marker(task), since, &self.bot_login().await?).await?
+            }
+            false => None,
+        };
+        let id = match found {
+            Some(id) => id,
+            None => {
+                let inputs = self.store.inputs(&task.id).await?;
+                let markdown = self.status_markdown(task, run, inputs.as_ref());
+                self.take_write(task, Purpose::Result).await?;
+                self.github.create_comment(&place, issue, &markdown).await?
+            }
+        };
+        self.store.store_comment(&task.id, Some(id)).await?;
+        Ok(id)
+    }
+
+    /// Takes a write out of the budget; a spent budget is a limit like GitHub's own.
+    pub(crate) async fn take_write(&self, task: &Task, purpose: Purpose) -> Result<(), CommentError> {
+        match self.store.take_write(task.thread.installation, purpose, self.clock.now()).await? {
+            Verdict::Allowed => Ok(()),
+            Verdict::WaitUntil(until) => Err(GitHubError::Limited { until }.into()),
+        }
+    }
+
+    /// Writes the comment anew. One that somebody deleted is made once more (fault F25).
+    pub(crate) async fn write_status_comment(
+        &self,
+        task: &Task,
+        run: &Run,
+        purpose: Purpose,
+    ) -> Result<(), CommentError> {
+        let id = self.ensure_status_comment(task, run, true).await?;
+        let inputs = self.store.inputs(&task.id).await?;
+        let markdown = self.status_markdown(task, run, inputs.as_ref());
+        self.take_write(task, purpose).await?;
+        let place = super::intake::place(&task.thread);
+        match self.github.edit_comment(&place, id, &markdown).await {
+            Err(GitHubError::Missing) => {
+                self.store.store_comment(&task.id, None).await?;
+                self.ensure_status_comment(task, run, true).await?;
+                Ok(())
+            }
+            answer => Ok(answer?),
+        }
+    }
+
+    /// An edit of the checklist: a courtesy that is left out when writes are scarce or GitHub fails.
+    pub(crate) async fn show_progress(&self, task: &Task, run: &Run, inputs: Option<&Inputs>) {
+        let Ok(Some(id)) = self.store.comment(&task.id).await else { return };
+        let now = self.clock.now();
+        let blocked = self.store.blocked_until(task.thread.installation).await.unwrap_or(now);
+        if blocked > now || self.take_write(task, Purpose::Progress).await.is_err() {
+            return;
+        }
+        let markdown = self.status_markdown(task, run, inputs);
+        let edited = self.github.edit_comment(&super::intake::place(&task.thread), id, &markdown).await;
+        if let Err(error) = edited {
+            tracing::info!(error = %self.redactor.redact(&error.to_string()), "a progress edit was left out");
+            if let GitHubError::Limited { until } = error {
+                let _ = self.store.block_installation(task.thread.installation, until).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Claims tasks and holds their leases while they run. One dispatcher per process claims for all:
+//! on SQLite more claimers only hurt, on PostgreSQL every process has one.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use super::App;
+use super::run_task::{RunContext, run};
+use crate::adapters::store::{Claimed, Lease, StoreError};
+use crate::domain::effect::{Effect, Reaction};
+use crate::domain::failure::{Failure, cancelled};
+use crate::domain::ids::TaskId;
+use crate::domain::run::{Ending, Step};
+
+const LEASE: Duration = Duration::from_secs(60);
+const RENEW_EVERY: Duration = Duration::from_secs(15);
+/// How often the queue is looked at when nobody calls: other processes cannot wake this one.
+const LOOK_EVERY_SQLITE: Duration = Duration::from_secs(5);
+const LOOK_EVERY_POSTGRES: Duration = Duration::from_secs(1);
+
+/// Claims and runs tasks until told to stop; then hands running ones back and returns.
+pub(super) async fn work(app: Arc<App>, stop: CancellationToken) {
+    let owner = app.clock.new_id();
+    let running = TaskTracker::new();
+    let look_every = if app.store.engine() == "sqlite" { LOOK_EVERY_SQLITE } else { LOOK_EVERY_POSTGRES };
+    while !stop.is_cancelled() {
+        while running.len() < app.settings.max_concurrent {
+            match claim(&app, &owner).await {
+                Ok(Some(claimed)) => {
+                    let span = tracing::info_span!("task", task.id = %claimed.task.id, repo = %claimed.task.thread.name,
+                        issue = %claimed.task.thread.issue, delivery.id = %claimed.task.delivery);
+                    running.spawn(hold(Arc::clone(&app), claimed, stop.clone()).instrument(span));
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "tasks cannot be claimed");
+                    break;
+                }
+            }
+        }
+        metrics::gauge!("hireling_tasks_running").set(running.len() as f64);
+        tokio::select! {
+            () = app.signals.tasks.notified() => {}
+            () = tokio::time::sleep(look_every) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+    running.close();
+    running.wait().await;
+}
+
+async fn claim(app: &App, owner: &str) -> Result<Option<Claimed>, StoreError> {
+    // Idle costs one read.
+    if !app.store.has_open_tasks().await? {
+        return Ok(None);
+    }
+    app.store.claim(owner, LEASE, app.clock.now()).await
+}
+
+/// Why a run does not go on to its own end.
+enum Interruption {
+    /// The process stops: another one goes on.
+    Stopping,
+    CancelledBy(String),
+    LeaseLost,
+}
+
+/// Runs a claimed task and keeps its lease.
+async fn hold(app: Arc<App>, claimed: Claimed, stop: CancellationToken) {
+    let Claimed { task, lease } = claimed;
+    tracing::info!(agent = %task.agent, requester = %task.requester.login, "claimed");
+    let id = task.id.clone();
+    let mut ctx = match RunContext::open(Arc::clone(&app), task, lease.clone()).await {
+        Ok(ctx) => ctx,
+        Err(error) => return unreadable(&app, &lease, &id, &error).await,
+    };
+    let span = tracing::info_span!("run", run.id = %ctx.run.id, attempt = ctx.run.attempt);
+    let progress = ctx.progress();
+    let is_publishing = move || progress.load(Ordering::Relaxed) >= Step::Publish as u8;
+    // A panic ends this run, not the worker.
+    let mut work = tokio::spawn(
+        async move {
+            let result = run(&mut ctx).await;
+            (ctx, result)
+        }
+        .instrument(span),
+    );
+    let interruption = tokio::select! {
+        done = &mut work => {
+            match done {
+                Ok((_, Ok(()))) => {}
+                Ok((_, Err(why))) => tracing::warn!(why = ?why, "the run was left to another worker"),
+                Err(panic) => {
+                    tracing::error!(panic = %panic, "a run broke off");
+                    let _ = end_without_run(&app, &lease, &id, Failure::Internal.ending()).await;
+                }
+            }
+            app.signals.tasks.notify_one();
+            return;
+        }
+        interruption = watch(&app, &lease, &stop, is_publishing) => interruption,
+    };
+    work.abort();
+    let _ = work.await;
+    match interruption {
+        Interruption::Stopping => {
+            if let Err(error) = app.store.hand_back(&lease).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the lease was not handed back; it ends by itself"
+                );
+            }
+        }
+        Interruption::CancelledBy(login) => {
+            if let Err(error) = end_without_run(&app, &lease, &id, cancelled(&login)).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the end could not be stored; another worker does it"
+                );
+            }
+        }
+        Interruption::LeaseLost => tracing::warn!("the lease was lost; another worker has the task"),
+    }
+    app.signals.tasks.notify_one();
+}
+
+/// Keeps the lease until something ends the holding.
+async fn watch(app: &App, lease: &Lease, stop: &CancellationToken, is_publishing: impl Fn() -> bool) -> Interruption {
+    let mut cancels = app.signals.cancels.subscribe();
+    let mut valid_until = tokio::time::Instant::now() + LEASE;
+    loop {
+        match app.store.renew(lease, LEASE).await {
+            Ok(by) => {
+                valid_until = tokio::time::Instant::now() + LEASE;
+                // A result that is being published is not taken back half-way.
+                if let Some(login) = by.filter(|_| !is_publishing()) {
+                    return Interruption::CancelledBy(login);
+                }
+            }
+            Err(StoreError::LeaseLost) => return Interruption::LeaseLost,
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "a lease could not be renewed"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RENEW_EVERY) => {}
+            () = tokio::time::sleep_until(valid_until) => return Interruption::LeaseLost,
+            () = stop.cancelled() => return Interruption::Stopping,
+            asked = cancels.recv() => if matches!(asked, Err(RecvError::Closed)) {
+                return Interruption::Stopping;
+            },
+        }
+    }
+}
+
+/// Ends a task from outside its run: what it was doing is stopped, the outcome is stored and told.
+async fn end_without_run(app: &App, lease: &Lease, id: &TaskId, ending: Ending) -> Result<(), StoreError> {
+    let Some(task) = app.store.task(id).await? else { return Ok(()) };
+    let run = app.store.latest_run(id).await?;
+    if let Some(mut run) = run {
+        let sandbox = run.facts.sandbox.clone().unwrap_or_else(|| run.id.0.clone());
+        if let Err(error) = app.sandbox.stop(&crate::ports::sandbox::SandboxId(sandbox)).await {
+            tracing::warn!(error = %error, "a sandbox was not stopped");
+        }
+        run.step = Step::Settle;
+        run.facts.ending = Some(ending.clone());
+        app.store.record(lease, &run, &[], app.clock.now()).await?;
+    }
+    let effects = [
+        Effect::FinalStatus { thread: task.thread.clone(), task: id.clone() },
+        Effect::SwapReaction { thread: task.thread, subject: task.subject, reaction: Reaction::of(ending.outcome) },
+    ];
+    app.store.settle(lease, &ending, &effects, app.clock.now()).await?;
+    tracing::info!(outcome = ending.outcome.name(), "ended");
+    app.signals.outbox.notify_one();
+    Ok(())
+}
+
+/// A task whose rows cannot be read must not be claimed for ever.
+async fn unreadable(app: &App, lease: &Lease, id: &TaskId, error: &StoreError) {
+    tracing::error!(error = error as &dyn std::error::Error, "a task cannot be taken up");
+    if matches!(error, StoreError::Corrupt { .. }) {
+        let _ = app.store.settle(lease, &Failure::Internal.ending(), &[], app.clock.now()).await;
+    } else {
+        let _ = app.store.hand_back(lease).await;
+    }
+    let _ = id;
+}

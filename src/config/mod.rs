@@ -1,0 +1,311 @@
+//! The only reader of the environment. Everything is read and checked before anything starts; a
+//! fault is one sentence that names the setting and shows no secret.
+
+mod read;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::domain::agent::{self, Agent, Provider};
+use crate::domain::secret::Secret;
+use read::Vars;
+
+pub use read::Source;
+
+/// A missing or malformed setting, as one sentence for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+type Result<T> = std::result::Result<T, ConfigError>;
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub listen: SocketAddr,
+    /// Without a trailing slash; `None`: made from the address that is listened on.
+    pub public_url: Option<String>,
+    pub database: Database,
+    pub github: GitHubConfig,
+    pub sandbox: SandboxProvider,
+    /// The operator's keys.
+    pub keys: HashMap<Provider, Secret>,
+    /// Where models are, by provider; complete for those that have an address.
+    pub base_urls: HashMap<Provider, String>,
+    /// Accounts the service works for; `None`: all.
+    pub allowed_accounts: Option<Vec<String>>,
+    /// Accounts that may spend the operator's keys; `None`: all.
+    pub operator_key_accounts: Option<Vec<String>>,
+    pub default_agent: String,
+    /// Built-in and custom ones.
+    pub agents: Vec<Agent>,
+    pub max_sandbox_duration: Duration,
+    pub max_messages_per_day: i64,
+    pub max_concurrent_tasks: usize,
+    /// `None`: no metrics.
+    pub metrics: Option<SocketAddr>,
+    pub log: LogConfig,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Database {
+    Sqlite(PathBuf),
+    Postgres { url: Secret, direct_url: Secret },
+}
+
+impl Database {
+    /// Where files that belong to the data are kept.
+    pub fn data_dir(&self) -> PathBuf {
+        match self {
+            Self::Sqlite(path) => path.parent().map_or_else(|| PathBuf::from("."), PathBuf::from),
+            Self::Postgres { .. } => PathBuf::from("data"),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct GitHubConfig {
+    pub web_url: String,
+    pub api_url: String,
+    pub app_id: i64,
+    pub private_keys: Vec<Secret>,
+    pub webhook_secrets: Vec<Secret>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SandboxProvider {
+    Local,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    pub json: bool,
+    /// Directives as of `RUST_LOG`.
+    pub filter: String,
+}
+
+impl LogConfig {
+    /// What may be known before the rest of the settings is.
+    pub fn from_source(source: &Source) -> Result<Self> {
+        let vars = Vars::new(source);
+        let format = vars.text("LOG_FORMAT")?.unwrap_or_else(|| "text".to_owned());
+        let json = match format.as_str() {
+            "json" => true,
+            "text" => false,
+            other => return Err(ConfigError(format!("LOG_FORMAT is “{other}”; it can be text or json"))),
+        };
+        Ok(Self { json, filter: vars.text("RUST_LOG")?.unwrap_or_else(|| "info".to_owned()) })
+    }
+}
+
+impl Config {
+    pub fn from_source(source: &Source) -> Result<Self> {
+        let vars = Vars::new(source);
+        let agents = agents(&vars)?;
+        let default_agent = vars.text("DEFAULT_AGENT")?.unwrap_or_else(|| "claude".to_owned()).to_ascii_lowercase();
+        if !agents.iter().any(|agent| agent.name == default_agent) {
+            return Err(ConfigError(format!("DEFAULT_AGENT is “{default_agent}”, which is no agent of this instance")));
+        }
+        let allowed_accounts = vars.list("ALLOWED_ACCOUNTS")?;
+        Ok(Self {
+            listen: listen(&vars)?,
+            public_url: vars.url("PUBLIC_URL")?,
+            database: database(&vars)?,
+            github: github(&vars)?,
+            sandbox: sandbox(&vars)?,
+            keys: keys(&vars)?,
+            base_urls: base_urls(&vars)?,
+            operator_key_accounts: vars.list("OPERATOR_KEY_ACCOUNTS")?.or_else(|| allowed_accounts.clone()),
+            allowed_accounts,
+            default_agent,
+            agents,
+            max_sandbox_duration: max_duration(&vars)?,
+            max_messages_per_day: vars.number("MAX_MESSAGES_PER_DAY", 50, 1..=100_000)?,
+            max_concurrent_tasks: usize::try_from(vars.number("MAX_CONCURRENT_TASKS", 8, 1..=1_000)?).unwrap_or(8),
+            metrics: metrics(&vars)?,
+            log: LogConfig::from_source(source)?,
+        })
+    }
+
+    /// Only the database, for commands that need no more.
+    pub fn database_from(source: &Source) -> Result<Database> {
+        database(&Vars::new(source))
+    }
+}
+
+fn listen(vars: &Vars<'_>) -> Result<SocketAddr> {
+    match (vars.text("LISTEN_ADDR")?, vars.text("PORT")?) {
+        (Some(addr), _) => addr
+            .parse()
+            .map_err(|_| ConfigError(format!("LISTEN_ADDR is “{addr}”; it has to look like 127.0.0.1:8080"))),
+        (None, Some(port)) => {
+            let port: u16 =
+                port.parse().map_err(|_| ConfigError(format!("PORT is “{port}”, which is no port number")))?;
+            Ok(SocketAddr::from(([0, 0, 0, 0], port)))
+        }
+        (None, None) => Ok(SocketAddr::from(([127, 0, 0, 1], 8080))),
+    }
+}
+
+fn database(vars: &Vars<'_>) -> Result<Database> {
+    let (name, url) = match (vars.text("DATABASE_URL")?, vars.text("POSTGRES_URL")?) {
+        (Some(url), _) => ("DATABASE_URL", url),
+        (None, Some(url)) => ("POSTGRES_URL", url),
+        (None, None) => ("DATABASE_URL", "sqlite://data/hireling.db".to_owned()),
+    };
+    if let Some(path) = url.strip_prefix("sqlite:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if path.is_empty() || path.contains('?') || path == ":memory:" {
+            return Err(ConfigError(format!("{name} has to name a file, as in sqlite://data/hireling.db")));
+        }
+        return Ok(Database::Sqlite(PathBuf::from(path)));
+    }
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        let direct_url = vars.text("DATABASE_DIRECT_URL")?.unwrap_or_else(|| url.clone());
+        check_tls(name, &url)?;
+        check_tls("DATABASE_DIRECT_URL", &direct_url)?;
+        return Ok(Database::Postgres { url: Secret::new(url), direct_url: Secret::new(direct_url) });
+    }
+    Err(ConfigError(format!("{name} has to begin with sqlite: or postgres:")))
+}
+
+/// Without a mode, the driver would fall back to plain text; over a network that shows everything.
+fn check_tls(name: &str, text: &str) -> Result<()> {
+    let url = url::Url::parse(text).map_err(|_| ConfigError(format!("{name} is not a URL")))?;
+    let is_local = matches!(url.host_str(), None | Some("" | "localhost" | "127.0.0.1" | "[::1]"));
+    let mode = url.query_pairs().find(|(key, _)| key == "sslmode").map(|(_, value)| value.into_owned());
+    match mode.as_deref() {
+        Some("require" | "verify-ca" | "verify-full") => Ok(()),
+        _ if is_local => Ok(()),
+        _ => Err(ConfigError(format!("{name} leads to another host: add sslmode=verify-full (or require)"))),
+    }
+}
+
+fn github(vars: &Vars<'_>) -> Result<GitHubConfig> {
+    let app_id = vars.required("GITHUB_APP_ID")?;
+    let app_id = app_id
+        .parse()
+        .ok()
+        .filter(|id| *id > 0)
+        .ok_or_else(|| ConfigError("GITHUB_APP_ID has to be the App's number".to_owned()))?;
+    let webhook_secrets = vars.secrets("GITHUB_WEBHOOK_SECRET")?;
+    if webhook_secrets.is_empty() {
+        return Err(ConfigError("GITHUB_WEBHOOK_SECRET is missing".to_owned()));
+    }
+    Ok(GitHubConfig {
+        web_url: vars.url("GITHUB_URL")?.unwrap_or_else(|| "https://github.com".to_owned()),
+        api_url: vars.url("GITHUB_API_URL")?.unwrap_or_else(|| "https://api.github.com".to_owned()),
+        app_id,
+        private_keys: read::pem_keys(&vars.required("GITHUB_APP_PRIVATE_KEY")?)?,
+        webhook_secrets,
+    })
+}
+
+fn sandbox(vars: &Vars<'_>) -> Result<SandboxProvider> {
+    match vars.text("SANDBOX_PROVIDER")?.as_deref() {
+        Some("local") => Ok(SandboxProvider::Local),
+        Some("vercel") => Err(ConfigError(
+            "SANDBOX_PROVIDER is vercel, which this version does not offer yet; it can be local".to_owned(),
+        )),
+        Some(other) => Err(ConfigError(format!("SANDBOX_PROVIDER is “{other}”; it can be local"))),
+        None => Err(ConfigError(
+            "SANDBOX_PROVIDER is missing; set it to local to run agents on this machine (for development)".to_owned(),
+        )),
+    }
+}
+
+const PROVIDERS: [Provider; 6] =
+    [Provider::Anthropic, Provider::Openai, Provider::Gemini, Provider::Aigateway, Provider::Cursor, Provider::Copilot];
+
+fn keys(vars: &Vars<'_>) -> Result<HashMap<Provider, Secret>> {
+    let mut keys = HashMap::new();
+    for provider in PROVIDERS {
+        if let Some(key) = vars.text(provider.setting())? {
+            keys.insert(provider, Secret::new(key));
+        }
+    }
+    Ok(keys)
+}
+
+fn base_urls(vars: &Vars<'_>) -> Result<HashMap<Provider, String>> {
+    let names = [
+        (Provider::Anthropic, "ANTHROPIC_BASE_URL"),
+        (Provider::Openai, "OPENAI_BASE_URL"),
+        (Provider::Gemini, "GEMINI_BASE_URL"),
+        (Provider::Aigateway, "AI_GATEWAY_BASE_URL"),
+    ];
+    let mut urls = HashMap::new();
+    for (provider, name) in names {
+        let default = provider.default_base_url().map(ToOwned::to_owned);
+        urls.extend(vars.url(name)?.or(default).map(|url| (provider, url)));
+    }
+    Ok(urls)
+}
+
+fn agents(vars: &Vars<'_>) -> Result<Vec<Agent>> {
+    let mut agents = agent::built_in();
+    if let Some(path) = vars.text("AGENTS_FILE")? {
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| ConfigError(format!("AGENTS_FILE {path} cannot be read: {error}")))?;
+        agents.extend(agent::custom(&text).map_err(|error| ConfigError(format!("AGENTS_FILE {path}: {error}")))?);
+    }
+    Ok(agents)
+}
+
+fn max_duration(vars: &Vars<'_>) -> Result<Duration> {
+    let Some(text) = vars.text("MAX_SANDBOX_DURATION")? else { return Ok(Duration::from_secs(2700)) };
+    let seconds = text.parse::<u64>().ok().filter(|seconds| (1..=86_400).contains(seconds)).map(Duration::from_secs);
+    seconds.or_else(|| crate::domain::command::parse_duration(&text)).ok_or_else(|| {
+        ConfigError(format!("MAX_SANDBOX_DURATION is “{text}”; it has to be seconds, or look like 45m or 5h"))
+    })
+}
+
+fn metrics(vars: &Vars<'_>) -> Result<Option<SocketAddr>> {
+    match vars.text("METRICS_ADDR")?.as_deref() {
+        None => Ok(Some(SocketAddr::from(([127, 0, 0, 1], 9464)))),
+        Some("off") => Ok(None),
+        Some(addr) => addr.parse().map(Some).map_err(|_| {
+            ConfigError(format!("METRICS_ADDR is “{addr}”; it has to look like 127.0.0.1:9464, or be off"))
+        }),
+    }
+}
+
+/// Every setting that is read, in the order of the README's table. A test compares.
+pub const SETTINGS: [&str; 32] = [
+    "LISTEN_ADDR",
+    "PORT",
+    "PUBLIC_URL",
+    "DATABASE_URL",
+    "POSTGRES_URL",
+    "DATABASE_DIRECT_URL",
+    "GITHUB_APP_ID",
+    "GITHUB_APP_PRIVATE_KEY",
+    "GITHUB_WEBHOOK_SECRET",
+    "GITHUB_URL",
+    "GITHUB_API_URL",
+    "SANDBOX_PROVIDER",
+    "ANTHROPIC_API_KEY",
+    "OPENAI_API_KEY",
+    "CURSOR_API_KEY",
+    "GEMINI_API_KEY",
+    "AI_GATEWAY_API_KEY",
+    "COPILOT_GITHUB_TOKEN",
+    "ANTHROPIC_BASE_URL",
+    "OPENAI_BASE_URL",
+    "GEMINI_BASE_URL",
+    "AI_GATEWAY_BASE_URL",
+    "ALLOWED_ACCOUNTS",
+    "OPERATOR_KEY_ACCOUNTS",
+    "DEFAULT_AGENT",
+    "AGENTS_FILE",
+    "MAX_SANDBOX_DURATION",
+    "MAX_MESSAGES_PER_DAY",
+    "MAX_CONCURRENT_TASKS",
+    "METRICS_ADDR",
+    "LOG_FORMAT",
+    "RUST_LOG",
+];
+
+#[cfg(test)]
+mod tests;

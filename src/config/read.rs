@@ -1,0 +1,143 @@
+//! Where settings come from: the environment, `.env` below it, files named by `NAME_FILE`.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::{ConfigError, Result};
+use crate::domain::secret::Secret;
+
+/// A set of named values.
+#[derive(Clone)]
+pub struct Source(BTreeMap<String, String>);
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Source(•••)")
+    }
+}
+
+impl Source {
+    /// The process's environment, over the `.env` of the working directory.
+    pub fn environment() -> Result<Self> {
+        let mut values: BTreeMap<String, String> = BTreeMap::new();
+        match dotenvy::from_filename_iter(".env") {
+            Ok(lines) => {
+                for line in lines {
+                    // The error of a line shows the line, which may hold a secret.
+                    let (name, value) =
+                        line.map_err(|_| ConfigError(".env holds a line that cannot be read".to_owned()))?;
+                    values.insert(name, value);
+                }
+            }
+            Err(error) if error.not_found() => {}
+            Err(_) => return Err(ConfigError(".env cannot be read".to_owned())),
+        }
+        values.extend(std::env::vars_os().filter_map(|(name, value)| {
+            // Names that are not text cannot be ours.
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        }));
+        Ok(Self(values))
+    }
+
+    /// This source with other values for some names; an empty one takes the name away.
+    pub fn with<'a>(&self, changed: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut values = self.0.clone();
+        for (name, value) in changed {
+            values.remove(&format!("{name}_FILE"));
+            values.insert(name.to_owned(), value.to_owned());
+        }
+        Self(values)
+    }
+
+    /// A plain list, for tests and for programs that start this one.
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        Self(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+}
+
+pub(super) struct Vars<'a> {
+    values: &'a BTreeMap<String, String>,
+}
+
+impl<'a> Vars<'a> {
+    pub(super) fn new(source: &'a Source) -> Self {
+        Self { values: &source.0 }
+    }
+
+    /// The value of `name`, or what the file named by `NAME_FILE` holds. Empty is absent.
+    pub(super) fn text(&self, name: &str) -> Result<Option<String>> {
+        let given = |name: &str| self.values.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
+        if let Some(value) = given(name) {
+            return Ok(Some(value.to_owned()));
+        }
+        // AGENTS_FILE is a setting of its own, not the file form of one.
+        let Some(path) = given(&format!("{name}_FILE")) else { return Ok(None) };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError(format!("{name}_FILE {path} cannot be read: {error}")))?;
+        Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
+    }
+
+    pub(super) fn required(&self, name: &str) -> Result<String> {
+        self.text(name)?.ok_or_else(|| ConfigError(format!("{name} is missing")))
+    }
+
+    pub(super) fn number(&self, name: &str, default: i64, range: RangeInclusive<i64>) -> Result<i64> {
+        let Some(text) = self.text(name)? else { return Ok(default) };
+        text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
+            ConfigError(format!("{name} is “{text}”; it has to be a number from {} to {}", range.start(), range.end()))
+        })
+    }
+
+    /// An http or https address without its trailing slash.
+    pub(super) fn url(&self, name: &str) -> Result<Option<String>> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        let parsed = url::Url::parse(&text).ok().filter(|url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.has_host()
+                && url.username().is_empty()
+                && url.password().is_none()
+                && url.query().is_none()
+                && url.fragment().is_none()
+        });
+        match parsed {
+            Some(_) => Ok(Some(text.trim_end_matches('/').to_owned())),
+            None => Err(ConfigError(format!("{name} has to be an address such as https://example.com"))),
+        }
+    }
+
+    /// Words by comma, lower case.
+    pub(super) fn list(&self, name: &str) -> Result<Option<Vec<String>>> {
+        Ok(self.text(name)?.map(|text| {
+            text.split(',').map(|word| word.trim().to_ascii_lowercase()).filter(|word| !word.is_empty()).collect()
+        }))
+    }
+
+    /// Secrets by comma: the new one first, the old one while it is replaced.
+    pub(super) fn secrets(&self, name: &str) -> Result<Vec<Secret>> {
+        let text = self.text(name)?.unwrap_or_default();
+        Ok(text.split(',').map(str::trim).filter(|secret| !secret.is_empty()).map(Secret::new).collect())
+    }
+}
+
+/// Keys in PEM form, as they are, with `\n` written out, or as base64 of the whole; several by comma.
+pub(super) fn pem_keys(text: &str) -> Result<Vec<Secret>> {
+    let fault =
+        || ConfigError("GITHUB_APP_PRIVATE_KEY has to be a private key in PEM form, or base64 of one".to_owned());
+    let mut keys = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let pem = if part.contains("-----BEGIN") {
+            part.replace("\\n", "\n")
+        } else {
+            let bytes = STANDARD.decode(part.split_whitespace().collect::<String>()).map_err(|_| fault())?;
+            String::from_utf8(bytes).map_err(|_| fault())?
+        };
+        if !pem.contains("PRIVATE KEY-----") {
+            return Err(fault());
+        }
+        keys.push(Secret::new(pem));
+    }
+    if keys.is_empty() { Err(fault()) } else { Ok(keys) }
+}

@@ -1,0 +1,90 @@
+use super::*;
+
+const PEM: &str = "-----BEGIN RSA PRIVATE KEY-----\\nabc\\n-----END RSA PRIVATE KEY-----";
+
+fn good() -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("GITHUB_APP_ID", "42"),
+        ("GITHUB_APP_PRIVATE_KEY", PEM),
+        ("GITHUB_WEBHOOK_SECRET", "new-secret, old-secret"),
+        ("SANDBOX_PROVIDER", "local"),
+    ]
+}
+
+fn with(name: &'static str, value: &'static str) -> Result<Config> {
+    let mut pairs = good();
+    pairs.retain(|(known, _)| *known != name);
+    pairs.push((name, value));
+    Config::from_source(&Source::from_pairs(pairs))
+}
+
+#[test]
+fn four_settings_are_enough() {
+    let config = Config::from_source(&Source::from_pairs(good())).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.database, Database::Sqlite("data/hireling.db".into()));
+    assert_eq!(config.github.webhook_secrets, [Secret::new("new-secret"), Secret::new("old-secret")]);
+    assert!(config.github.private_keys[0].expose().contains("\nabc\n"));
+    assert_eq!(config.max_sandbox_duration, Duration::from_secs(2700));
+    assert_eq!(config.base_urls[&Provider::Anthropic], "https://api.anthropic.com");
+}
+
+#[test]
+fn a_fault_names_its_setting_and_shows_no_secret() {
+    for (name, value) in [
+        ("GITHUB_APP_ID", ""),
+        ("GITHUB_APP_ID", "my-app"),
+        ("GITHUB_APP_PRIVATE_KEY", "s3cr3t-not-a-key"),
+        ("GITHUB_WEBHOOK_SECRET", " , "),
+        ("LISTEN_ADDR", "localhost"),
+        ("PUBLIC_URL", "hireling.test"),
+        ("PUBLIC_URL", "https://user:s3cr3t@h.test"),
+        ("DATABASE_URL", "mysql://u:s3cr3t@h/db"),
+        ("DATABASE_URL", "sqlite::memory:"),
+        ("DATABASE_URL", "postgres://u:s3cr3t@db.test/x"),
+        ("SANDBOX_PROVIDER", ""),
+        ("SANDBOX_PROVIDER", "vercel"),
+        ("DEFAULT_AGENT", "nobody"),
+        ("AGENTS_FILE", "/does/not/exist.toml"),
+        ("MAX_SANDBOX_DURATION", "soon"),
+        ("MAX_MESSAGES_PER_DAY", "-1"),
+        ("MAX_CONCURRENT_TASKS", "0"),
+        ("METRICS_ADDR", "yes"),
+        ("LOG_FORMAT", "xml"),
+        ("GITHUB_API_URL", "ftp://x"),
+    ] {
+        let error = with(name, value).expect_err(name).to_string();
+        assert!(error.contains(name), "{name}: {error}");
+        assert!(!error.contains("s3cr3t"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn values_take_the_forms_the_contract_names() {
+    assert_eq!(with("MAX_SANDBOX_DURATION", "5h").unwrap().max_sandbox_duration, Duration::from_secs(18_000));
+    assert_eq!(with("MAX_SANDBOX_DURATION", "90").unwrap().max_sandbox_duration, Duration::from_secs(90));
+    assert_eq!(with("PORT", "3000").unwrap().listen.to_string(), "0.0.0.0:3000");
+    assert_eq!(with("METRICS_ADDR", "off").unwrap().metrics, None);
+    assert_eq!(with("ALLOWED_ACCOUNTS", "Acme, maria").unwrap().operator_key_accounts.unwrap(), ["acme", "maria"]);
+    assert!(with("DATABASE_URL", "postgres://u:p@localhost/x").is_ok());
+    assert!(with("DATABASE_URL", "postgres://u:p@db.test/x?sslmode=verify-full").is_ok());
+    assert_eq!(with("PUBLIC_URL", "https://h.test/").unwrap().public_url.as_deref(), Some("https://h.test"));
+}
+
+#[test]
+fn a_key_may_be_base64_or_in_a_file() {
+    use base64::Engine as _;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("key.pem");
+    std::fs::write(&file, PEM.replace("\\n", "\n")).unwrap();
+    let packed = base64::engine::general_purpose::STANDARD.encode(PEM.replace("\\n", "\n"));
+    for (name, value) in
+        [("GITHUB_APP_PRIVATE_KEY", packed.as_str()), ("GITHUB_APP_PRIVATE_KEY_FILE", file.to_str().unwrap())]
+    {
+        let mut pairs = good();
+        pairs.retain(|(known, _)| *known != "GITHUB_APP_PRIVATE_KEY");
+        pairs.push((name, value));
+        let config = Config::from_source(&Source::from_pairs(pairs)).unwrap();
+        assert!(config.github.private_keys[0].expose().contains("\nabc\n"));
+    }
+}

@@ -1,0 +1,158 @@
+//! The routes of the API that the service uses, and who may call them. Anything else is a
+//! violation: GitHub would refuse it, and a test should know.
+
+use http::Method;
+use serde_json::json;
+
+use super::server::{Answer, Asked};
+use super::state::World;
+use super::tokens::Token;
+use super::{APP_SLUG, INSTALLATION, graphql, issues, pulls, refs};
+use crate::domain::ids::Millis;
+
+/// A call that was let in: for which repository, and with which token.
+pub(super) struct Inside<'a> {
+    pub asked: &'a Asked,
+    /// `owner/name` as in the route.
+    pub repo: String,
+    /// The route below `/repos/owner/name`.
+    pub rest: Vec<String>,
+    pub token: Token,
+}
+
+pub(super) async fn answer(world: &mut World, asked: &Asked) -> Answer {
+    let parts: Vec<String> = asked.path.trim_matches('/').split('/').map(decoded).collect();
+    let words: Vec<&str> = parts.iter().map(String::as_str).collect();
+    if asked.headers.get("user-agent").is_none() {
+        return violation(world, asked, 403, "a request without User-Agent");
+    }
+    match words.as_slice() {
+        ["app"] if asked.method == Method::GET => {
+            as_app(world, asked, |_| Answer::json(200, &json!({ "id": 42, "slug": APP_SLUG, "name": "Hireling" })))
+        }
+        ["app", "installations", id, "access_tokens"] if asked.method == Method::POST => {
+            let is_ours = *id == INSTALLATION.to_string();
+            as_app(world, asked, |world| if is_ours { mint(world, asked) } else { Answer::refused(404, "Not Found") })
+        }
+        ["installation", "token"] if asked.method == Method::DELETE => match bearer(asked) {
+            Some(token) if world.tokens.remove(&token).is_some() => Answer::empty(204),
+            _ => Answer::refused(401, "Bad credentials"),
+        },
+        ["graphql"] if asked.method == Method::POST => match token(world, asked) {
+            Ok(token) => graphql::answer(world, asked, &token).await,
+            Err(answer) => answer,
+        },
+        ["repos", owner, name, rest @ ..] => {
+            let repo = format!("{owner}/{name}");
+            let rest = rest.iter().map(|part| (*part).to_owned()).collect();
+            in_repository(world, asked, repo, rest).await
+        }
+        _ => violation(world, asked, 404, "an unknown route"),
+    }
+}
+
+async fn in_repository(world: &mut World, asked: &Asked, repo: String, rest: Vec<String>) -> Answer {
+    let token = match token(world, asked) {
+        Ok(token) => token,
+        Err(answer) => return answer,
+    };
+    let Some(repository) = world.repository(&repo) else { return Answer::refused(404, "Not Found") };
+    if !token.repositories.contains(&repository.id) {
+        return violation(world, asked, 403, "a token for another repository");
+    }
+    let inside = Inside { asked, repo, rest, token };
+    let words: Vec<&str> = inside.rest.iter().map(String::as_str).collect();
+    match words.first().copied() {
+        None | Some("collaborators" | "git") => refs::answer(world, &inside).await,
+        Some("issues") => issues::answer(world, &inside),
+        Some("pulls") => pulls::answer(world, &inside).await,
+        Some(_) => violation(world, asked, 404, "an unknown route"),
+    }
+}
+
+/// Refuses a call, and remembers that it should never have been made.
+pub(super) fn violation(world: &mut World, asked: &Asked, status: u16, what: &str) -> Answer {
+    world.violations.push(format!("{what}: {} {}", asked.method, asked.path));
+    Answer::refused(status, what)
+}
+
+/// Whether the token of a call may do this; else the answer that GitHub gives.
+pub(super) fn need(world: &mut World, inside: &Inside<'_>, permission: &str, level: &str) -> Result<(), Answer> {
+    if inside.token.allows(permission, level) {
+        return Ok(());
+    }
+    let what = format!("a token without {permission}:{level}");
+    world.violations.push(format!("{what}: {} {}", inside.asked.method, inside.asked.path));
+    Err(Answer::refused(403, "Resource not accessible by integration"))
+}
+
+/// The body of a call, which may hold these fields and no other.
+pub(super) fn fields(world: &mut World, asked: &Asked, allowed: &[&str]) -> serde_json::Value {
+    let body = asked.json();
+    for name in body.as_object().into_iter().flat_map(serde_json::Map::keys) {
+        if !allowed.contains(&name.as_str()) {
+            world.violations.push(format!("an unknown field {name}: {} {}", asked.method, asked.path));
+        }
+    }
+    body
+}
+
+fn bearer(asked: &Asked) -> Option<String> {
+    let value = asked.headers.get("authorization")?.to_str().ok()?;
+    value.strip_prefix("Bearer ").map(ToOwned::to_owned)
+}
+
+fn as_app(world: &mut World, asked: &Asked, then: impl FnOnce(&mut World) -> Answer) -> Answer {
+    let token = bearer(asked).unwrap_or_default();
+    match world.keys.check_app_token(&token, world.app_id, world.clock.now()) {
+        Ok(()) => then(world),
+        Err(why) => Answer::refused(401, why),
+    }
+}
+
+fn token(world: &World, asked: &Asked) -> Result<Token, Answer> {
+    let found = bearer(asked).and_then(|bearer| world.tokens.get(&bearer));
+    match found {
+        Some(token) if token.expires > world.clock.now() => Ok(token.clone()),
+        _ => Err(Answer::refused(401, "Bad credentials")),
+    }
+}
+
+/// Every token has to be narrowed to one repository and to named permissions (threat T30).
+fn mint(world: &mut World, asked: &Asked) -> Answer {
+    let body = fields(world, asked, &["repository_ids", "permissions"]);
+    let repositories: Vec<i64> =
+        body["repository_ids"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_i64).collect();
+    let permissions: std::collections::BTreeMap<String, String> =
+        serde_json::from_value(body["permissions"].clone()).unwrap_or_default();
+    if repositories.len() != 1 || permissions.is_empty() {
+        return violation(world, asked, 422, "a token that is not narrowed");
+    }
+    let granted = [("contents", "write"), ("issues", "write"), ("metadata", "read"), ("pull_requests", "write")];
+    for (name, level) in &permissions {
+        if !granted.iter().any(|(known, most)| known == name && (*most == "write" || level == "read")) {
+            return violation(world, asked, 422, "a permission that the App was not given");
+        }
+    }
+    let value = format!("ghs_{}{}", world.clock.new_id(), world.clock.new_id());
+    let expires = Millis(world.clock.now().0 + 3_600_000);
+    world.tokens.insert(value.clone(), Token { repositories, permissions, expires });
+    Answer::json(201, &json!({ "token": value, "expires_at": expires.rfc3339() }))
+}
+
+fn decoded(part: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = part.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%'
+            && let (Some(high), Some(low)) = (rest.next(), rest.next())
+            && let Ok(text) = std::str::from_utf8(&[high, low])
+            && let Ok(value) = u8::from_str_radix(text, 16)
+        {
+            bytes.push(value);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}

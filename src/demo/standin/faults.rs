@@ -1,0 +1,93 @@
+//! Failing on demand: the k-th call, before or after its effect.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+/// When a fault strikes a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// The call has no effect.
+    Before,
+    /// The effect is there, the answer is not.
+    After,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// An answer of this status, with headers and a body.
+    Answer { status: u16, headers: Vec<(&'static str, String)>, body: String },
+    /// The connection ends without an answer.
+    Reset,
+    /// No answer ever comes; `Standin::held` tells when the call is there.
+    Hold,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Counted from 0.
+    pub call: usize,
+    /// How many calls in a row.
+    pub times: usize,
+    pub when: When,
+    pub kind: Kind,
+}
+
+/// A call that waits for ever.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub call: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    planned: Mutex<Vec<Fault>>,
+    count: AtomicUsize,
+    held: Mutex<Option<usize>>,
+    arrived: Notify,
+}
+
+impl Faults {
+    pub(super) fn set(&self, faults: Vec<Fault>) {
+        if let Ok(mut planned) = self.planned.lock() {
+            *planned = faults;
+        }
+        if let Ok(mut held) = self.held.lock() {
+            *held = None;
+        }
+        self.count.store(0, Ordering::SeqCst);
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    /// Counts a call and gives the fault that is planned for it.
+    pub(super) fn next(&self) -> (usize, Option<Fault>) {
+        let call = self.count.fetch_add(1, Ordering::SeqCst);
+        let planned = self.planned.lock().ok();
+        let found = planned.and_then(|planned| {
+            planned.iter().find(|fault| (fault.call..fault.call + fault.times).contains(&call)).cloned()
+        });
+        (call, found)
+    }
+
+    pub(super) async fn hold(&self, call: usize) {
+        if let Ok(mut held) = self.held.lock() {
+            *held = Some(call);
+        }
+        self.arrived.notify_waiters();
+        std::future::pending::<()>().await;
+    }
+
+    pub(super) async fn held(&self) -> Held {
+        loop {
+            let arrived = self.arrived.notified();
+            if let Some(call) = self.held.lock().ok().and_then(|held| *held) {
+                return Held { call };
+            }
+            arrived.await;
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! A stand-in for GitHub on this machine: stateful, strict, with real Git repositories. The demo
+//! shows the main job with it, and the tests hold the service to it: it checks signatures, tokens
+//! and their permissions, counts writes, and fails on demand.
+
+mod api;
+mod faults;
+mod git;
+mod graphql;
+mod issues;
+mod pages;
+mod payloads;
+mod pulls;
+mod refs;
+mod server;
+mod state;
+mod tokens;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use crate::domain::secret::Secret;
+use crate::ports::clock::Clock;
+
+pub use faults::{Fault, Held, Kind, When};
+pub use state::{Call, CommentView, PullView, ReactionView};
+
+use state::World;
+
+/// A running stand-in. Stops answering when dropped.
+#[derive(Debug)]
+pub struct Standin {
+    world: Arc<Mutex<World>>,
+    faults: Arc<faults::Faults>,
+    http: reqwest::Client,
+    /// `http://127.0.0.1:port`
+    pub url: String,
+    pub app_id: i64,
+    pub private_key: Secret,
+    pub webhook_secret: Secret,
+    _server: tokio_util::sync::DropGuard,
+}
+
+/// The installation that every repository of the stand-in belongs to.
+pub const INSTALLATION: i64 = 5001;
+pub const APP_SLUG: &str = "hireling";
+
+impl Standin {
+    /// Listens on a free port of 127.0.0.1 and keeps repositories below `dir`.
+    pub async fn start(dir: &Path, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+        let keys = tokens::AppKeys::generate()?;
+        let private_key = keys.private_pem.clone();
+        let webhook_secret = Secret::new(format!("whsec-{}", clock.new_id()));
+        let app_id = 42;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let world = Arc::new(Mutex::new(World::new(dir, url.clone(), app_id, keys, clock)));
+        let faults = Arc::new(faults::Faults::default());
+        let stop = tokio_util::sync::CancellationToken::new();
+        tokio::spawn(server::serve(listener, Arc::clone(&world), Arc::clone(&faults), stop.clone()));
+        Ok(Self {
+            world,
+            faults,
+            http: reqwest::Client::new(),
+            url,
+            app_id,
+            private_key,
+            webhook_secret,
+            _server: stop.drop_guard(),
+        })
+    }
+
+    /// Base of the REST API, in the form of an Enterprise Server.
+    pub fn api_url(&self) -> String {
+        format!("{}/api/v3", self.url)
+    }
+
+    /// Makes a repository with one commit on `main`.
+    pub async fn add_repository(&self, name: &str, files: &[(&str, &str)]) -> std::io::Result<()> {
+        self.world.lock().await.add_repository(name, Some(files)).await
+    }
+
+    /// Makes a repository from a local one, at its current commit.
+    pub async fn clone_repository(&self, name: &str, from: &Path) -> std::io::Result<()> {
+        let mut world = self.world.lock().await;
+        world.add_repository(name, None).await?;
+        let dir = world.repository(name).map(|repository| repository.dir.clone());
+        let Some(dir) = dir else { return Ok(()) };
+        git::import(&dir, from).await
+    }
+
+    pub async fn set_private(&self, name: &str, private: bool) {
+        if let Some(repository) = self.world.lock().await.repository_mut(name) {
+            repository.private = private;
+        }
+    }
+
+    /// `admin`, `maintain`, `write`, `triage`, `read` or `none`.
+    pub async fn set_permission(&self, name: &str, login: &str, permission: &str) {
+        let mut world = self.world.lock().await;
+        world.user(login);
+        if let Some(repository) = world.repository_mut(name) {
+            repository.permissions.insert(login.to_owned(), permission.to_owned());
+        }
+    }
+
+    /// A person opens an issue. Gives its number; `deliver_issue` tells the App.
+    pub async fn open_issue(&self, repo: &str, login: &str, title: &str, body: &str) -> i64 {
+        self.world.lock().await.open_issue(repo, login, title, body)
+    }
+
+    /// A person comments. Gives the comment's id; `deliver_comment` tells the App.
+    pub async fn comment(&self, repo: &str, issue: i64, login: &str, body: &str) -> i64 {
+        self.world.lock().await.add_comment(repo, issue, login, body)
+    }
+
+    pub async fn edit_comment(&self, id: i64, body: &str) {
+        self.world.lock().await.edit_comment(id, body);
+    }
+
+    pub async fn delete_comment(&self, id: i64) {
+        self.world.lock().await.delete_comment(id);
+    }
+
+    pub async fn lock_issue(&self, repo: &str, issue: i64) {
+        self.world.lock().await.lock_issue(repo, issue);
+    }
+
+    /// Payload of `issue_comment.created`.
+    pub async fn comment_payload(&self, comment: i64) -> serde_json::Value {
+        payloads::comment_created(&*self.world.lock().await, comment)
+    }
+
+    /// Payload of `issues.opened`.
+    pub async fn issue_payload(&self, repo: &str, issue: i64) -> serde_json::Value {
+        payloads::issue_opened(&*self.world.lock().await, repo, issue)
+    }
+
+    /// Signs a body and posts it as GitHub does. Gives the status of the answer.
+    pub async fn deliver(&self, to: &str, guid: &str, event: &str, body: &[u8]) -> reqwest::Result<u16> {
+        let response = self
+            .http
+            .post(format!("{to}/webhooks/github"))
+            .header("content-type", "application/json")
+            .header("user-agent", "GitHub-Hookshot/044aadd")
+            .header("x-github-delivery", guid)
+            .header("x-github-event", event)
+            .header("x-hub-signature-256", tokens::webhook_signature(&self.webhook_secret, body))
+            .body(body.to_vec())
+            .send()
+            .await?;
+        Ok(response.status().as_u16())
+    }
+
+    /// A person's comment, told to the App under a fresh delivery id. Gives the comment's id.
+    pub async fn say(&self, to: &str, repo: &str, issue: i64, login: &str, body: &str) -> reqwest::Result<i64> {
+        let comment = self.comment(repo, issue, login, body).await;
+        let payload = self.comment_payload(comment).await.to_string();
+        let guid = self.world.lock().await.clock.new_id();
+        self.deliver(to, &guid, "issue_comment", payload.as_bytes()).await?;
+        Ok(comment)
+    }
+
+    pub async fn thread(&self, repo: &str, issue: i64) -> Vec<CommentView> {
+        self.world.lock().await.thread(repo, issue)
+    }
+
+    pub async fn reactions(&self, subject: &str) -> Vec<ReactionView> {
+        self.world.lock().await.reactions_on(subject)
+    }
+
+    pub async fn pulls(&self, repo: &str) -> Vec<PullView> {
+        self.world.lock().await.pulls_of(repo)
+    }
+
+    /// Names and commits of all branches.
+    pub async fn branches(&self, repo: &str) -> std::io::Result<Vec<(String, String)>> {
+        let dir = self.dir(repo).await?;
+        git::branches(&dir).await
+    }
+
+    /// Difference between two revisions, as text.
+    pub async fn diff(&self, repo: &str, from: &str, to: &str) -> std::io::Result<String> {
+        let dir = self.dir(repo).await?;
+        git::diff(&dir, from, to).await
+    }
+
+    /// Whole message of a commit.
+    pub async fn message(&self, repo: &str, revision: &str) -> std::io::Result<String> {
+        let dir = self.dir(repo).await?;
+        git::message(&dir, revision).await
+    }
+
+    /// Commits a file on a branch, as a person's push would.
+    pub async fn push_file(&self, repo: &str, branch: &str, path: &str, text: &str) -> std::io::Result<String> {
+        let dir = self.dir(repo).await?;
+        git::push_file(&dir, branch, path, text).await
+    }
+
+    async fn dir(&self, repo: &str) -> std::io::Result<std::path::PathBuf> {
+        let world = self.world.lock().await;
+        let found = world.repository(repo).map(|repository| repository.dir.clone());
+        found.ok_or_else(|| std::io::Error::other(format!("there is no repository {repo}")))
+    }
+
+    /// Calls of the API so far, in order.
+    pub async fn calls(&self) -> Vec<Call> {
+        self.world.lock().await.calls.clone()
+    }
+
+    /// What GitHub would never have accepted: unknown routes, missing permissions, unknown fields.
+    pub async fn violations(&self) -> Vec<String> {
+        self.world.lock().await.violations.clone()
+    }
+
+    /// Everything that came in, byte for byte: to look for what should not have left the service.
+    pub async fn received(&self) -> Vec<String> {
+        self.world.lock().await.received.clone()
+    }
+
+    /// From here on, calls are counted from 0 and fail as told.
+    pub fn set_faults(&self, faults: Vec<Fault>) {
+        self.faults.set(faults);
+    }
+
+    /// Number of calls since the faults were set.
+    pub fn calls_since_faults(&self) -> usize {
+        self.faults.count()
+    }
+
+    /// Waits until a held call has arrived.
+    pub async fn held(&self) -> Held {
+        self.faults.held().await
+    }
+}

@@ -1,0 +1,94 @@
+//! Webhook payloads, in the shape of GitHub's published examples, with the fields that matter.
+
+use serde_json::{Value, json};
+
+use super::INSTALLATION;
+use super::state::{Comment, Issue, Repository, World};
+
+pub(super) fn user(world: &World, login: &str) -> Value {
+    let kind = if login.ends_with("[bot]") { "Bot" } else { "User" };
+    json!({ "login": login, "id": world.users.get(login).copied().unwrap_or(1), "type": kind, "site_admin": false })
+}
+
+pub(super) fn association(repository: &Repository, login: &str) -> &'static str {
+    match repository.permissions.get(login).map(String::as_str) {
+        Some("admin") => "OWNER",
+        Some("write" | "maintain") => "COLLABORATOR",
+        _ => "NONE",
+    }
+}
+
+pub(super) fn issue(world: &World, repository: &Repository, issue: &Issue) -> Value {
+    let mut value = json!({
+        "id": issue.id,
+        "number": issue.number,
+        "title": issue.title,
+        "body": issue.body,
+        "state": "open",
+        "locked": issue.locked,
+        "user": user(world, &issue.author),
+        "author_association": association(repository, &issue.author),
+        "created_at": issue.created_at,
+        "updated_at": issue.created_at,
+        "html_url": format!("{}/{}/issues/{}", world.url, repository.name, issue.number),
+        "performed_via_github_app": null,
+    });
+    if issue.pull.is_some() {
+        value["pull_request"] =
+            json!({ "html_url": format!("{}/{}/pull/{}", world.url, repository.name, issue.number) });
+    }
+    value
+}
+
+pub(super) fn comment(world: &World, repository: &Repository, comment: &Comment) -> Value {
+    json!({
+        "id": comment.id,
+        "body": comment.body,
+        "user": user(world, &comment.author),
+        "author_association": association(repository, &comment.author),
+        "created_at": comment.created_at,
+        "updated_at": comment.updated_at,
+        "html_url": format!("{}/{}/issues/{}#issuecomment-{}", world.url, repository.name, comment.issue, comment.id),
+        "performed_via_github_app": null,
+    })
+}
+
+pub(super) fn repository(world: &World, repository: &Repository) -> Value {
+    let owner = repository.name.split('/').next().unwrap_or_default();
+    json!({
+        "id": repository.id,
+        "name": repository.name.split('/').nth(1).unwrap_or_default(),
+        "full_name": repository.name,
+        "private": repository.private,
+        "visibility": if repository.private { "private" } else { "public" },
+        "owner": user(world, owner),
+        "default_branch": "main",
+        "html_url": format!("{}/{}", world.url, repository.name),
+    })
+}
+
+pub(super) fn comment_created(world: &World, id: i64) -> Value {
+    let Some(found) = world.comments.get(&id) else { return Value::Null };
+    let Some(place) = world.repository(&found.repo) else { return Value::Null };
+    let Some(about) = place.issues.get(&found.issue) else { return Value::Null };
+    json!({
+        "action": "created",
+        "issue": issue(world, place, about),
+        "comment": comment(world, place, found),
+        "repository": repository(world, place),
+        "sender": user(world, &found.author),
+        "installation": { "id": INSTALLATION, "node_id": "MDIz" },
+    })
+}
+
+pub(super) fn issue_opened(world: &World, repo: &str, number: i64) -> Value {
+    let Some(place) = world.repository(repo) else { return Value::Null };
+    let Some(about) = place.issues.get(&number) else { return Value::Null };
+    json!({
+        "action": "opened",
+        "issue": issue(world, place, about),
+        "repository": repository(world, place),
+        "sender": user(world, &about.author),
+        "installation": { "id": INSTALLATION, "node_id": "MDIz" },
+    })
+}

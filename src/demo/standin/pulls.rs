@@ -1,0 +1,58 @@
+//! Pull requests.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::api::{Inside, fields, need, violation};
+use super::git;
+use super::server::Answer;
+use super::state::{PullBranches, World};
+
+pub(super) async fn answer(world: &mut World, inside: &Inside<'_>) -> Answer {
+    let level = if inside.asked.method == Method::GET { "read" } else { "write" };
+    if let Err(answer) = need(world, inside, "pull_requests", level) {
+        return answer;
+    }
+    let words: Vec<&str> = inside.rest.iter().map(String::as_str).collect();
+    match (&inside.asked.method, words.as_slice()) {
+        (&Method::GET, ["pulls"]) => {
+            let wanted = inside.asked.query("head").and_then(|head| head.split_once(':')).map(|(_, branch)| branch);
+            let found: Vec<Value> = world
+                .pulls_of(&inside.repo)
+                .into_iter()
+                .filter(|pull| wanted.is_none_or(|wanted| pull.head == wanted))
+                .map(|pull| pull_json(world, &inside.repo, pull.number))
+                .collect();
+            Answer::json(200, &Value::Array(found))
+        }
+        (&Method::POST, ["pulls"]) => create(world, inside).await,
+        _ => violation(world, inside.asked, 404, "an unknown route"),
+    }
+}
+
+fn pull_json(world: &World, repo: &str, number: i64) -> Value {
+    json!({ "number": number, "html_url": format!("{}/{repo}/pull/{number}", world.url), "state": "open" })
+}
+
+async fn create(world: &mut World, inside: &Inside<'_>) -> Answer {
+    let body = fields(world, inside.asked, &["title", "head", "base", "body", "draft"]);
+    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+    let (head, base) = (text("head"), text("base"));
+    let Some(repository) = world.repository(&inside.repo) else { return Answer::refused(404, "Not Found") };
+    let (Some(head_sha), Some(base_sha)) =
+        (git::head(&repository.dir, &head).await, git::head(&repository.dir, &base).await)
+    else {
+        return Answer::refused(422, "Validation Failed: head or base is invalid");
+    };
+    if head_sha == base_sha {
+        return Answer::refused(422, "Validation Failed: No commits between base and head");
+    }
+    if world.pulls_of(&inside.repo).iter().any(|pull| pull.head == head) {
+        return Answer::refused(422, "Validation Failed: A pull request already exists for this branch");
+    }
+    let draft = body["draft"].as_bool() == Some(true);
+    let bot = world.bot();
+    let branches = PullBranches { head, base, draft };
+    let number = world.open(&inside.repo, &bot, (&text("title"), &text("body")), Some(branches));
+    Answer::json(201, &pull_json(world, &inside.repo, number))
+}

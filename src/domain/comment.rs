@@ -1,0 +1,213 @@
+//! The status comment, the pull request and the commit message: pure text, made from a task and its
+//! run. Each holds its marker, by which it is found again.
+
+use std::time::Duration;
+
+use super::markdown::{capped, code, fenced, inline, quoted, title};
+use super::prompt::Inputs;
+use super::run::{Ending, RunFacts, Step};
+use super::task::{Outcome, Task};
+use super::text::{count, cut_marked, duration};
+
+/// Everything the status comment tells.
+#[derive(Debug, Clone)]
+pub struct StatusComment<'a> {
+    pub task: &'a Task,
+    pub facts: &'a RunFacts,
+    pub step: Step,
+    pub elapsed: Duration,
+    /// Address of the page with the live log.
+    pub log_url: &'a str,
+    pub hidden_removed: usize,
+}
+
+/// The line by which a status comment is recognised.
+pub fn task_marker(task: &Task) -> String {
+    format!("<!-- hireling:task={} -->", task.id)
+}
+
+impl StatusComment<'_> {
+    pub fn markdown(&self) -> String {
+        let mut parts = vec![task_marker(self.task)];
+        match &self.facts.ending {
+            None => parts.extend(self.progress()),
+            Some(ending) => parts.extend(self.result(ending)),
+        }
+        capped(&parts.join("\n"), self.log_url)
+    }
+
+    fn progress(&self) -> Vec<String> {
+        let request = if self.task.request.is_empty() { "fix this" } else { &self.task.request };
+        let mut parts = vec![format!(
+            "**{} is working** on a request of {}: {}\n",
+            code(&self.task.agent),
+            inline(&self.task.requester.login),
+            inline(&cut_marked(request, 200))
+        )];
+        for step in Step::ALL {
+            if let Some(label) = step.label() {
+                let mark = if step < self.step { "x" } else { " " };
+                let now = if step == self.step { " …" } else { "" };
+                parts.push(format!("- [{mark}] {label}{now}"));
+            }
+        }
+        parts.push(format!(
+            "\n{} so far · [live log]({}) · to stop it, comment `/agent cancel`",
+            duration(self.elapsed),
+            self.log_url
+        ));
+        parts.extend(self.notes());
+        parts
+    }
+
+    fn result(&self, ending: &Ending) -> Vec<String> {
+        let mut parts = vec![format!("{}\n", self.headline(ending))];
+        if let Some(text) = self.facts.agent_text.as_deref().filter(|text| !text.trim().is_empty())
+            && matches!(ending.outcome, Outcome::Succeeded | Outcome::NoChanges)
+        {
+            parts.push(format!("{}\n", quoted(text, 8_000)));
+        }
+        if !ending.detail.is_empty() {
+            parts.push(format!("{}\n", fenced(&ending.detail)));
+        }
+        parts.extend(self.notes());
+        parts.push(self.facts_line());
+        parts.push(match ending.outcome {
+            Outcome::Succeeded | Outcome::NoChanges => {
+                "\nTo go on, comment `/agent` and what should be different.".to_owned()
+            }
+            _ => "\nTo try again, comment the command once more.".to_owned(),
+        });
+        parts
+    }
+
+    fn headline(&self, ending: &Ending) -> String {
+        let agent = code(&self.task.agent);
+        let changed = count(self.facts.files_changed, "changed file");
+        let reason = inline(&ending.reason);
+        match (ending.outcome, &self.facts.pull, &self.facts.branch) {
+            (Outcome::Succeeded, Some(pull), _) => {
+                format!("🚀 **Done.** {agent} opened #{} with {changed}.", pull.number)
+            }
+            (Outcome::Succeeded, None, Some(branch)) => {
+                format!("🚀 **Done.** {agent} pushed {changed} to {}.", code(branch))
+            }
+            (Outcome::Succeeded, None, None) => format!("🚀 **Done.** {reason}"),
+            (Outcome::NoChanges, ..) => format!("👍 **Nothing to change.** {agent} ended without changing a file."),
+            (Outcome::Failed, ..) => format!("😕 **Failed.** {reason}"),
+            (Outcome::Cancelled, ..) => format!("😕 **Cancelled.** {reason}"),
+            (Outcome::TimedOut, ..) => format!("😕 **Out of time.** {reason}"),
+            (Outcome::Refused, ..) => format!("😕 **Refused.** {reason}"),
+        }
+    }
+
+    /// What the requester should know besides the result.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.hidden_removed > 0 {
+            notes.push(format!(
+                "> [!NOTE]\n> Hidden text was removed from what the agent reads ({}).\n",
+                count(self.hidden_removed, "piece")
+            ));
+        }
+        if !self.facts.held_back.is_empty() {
+            let mut note = format!("> [!WARNING]\n> {} held back:", count(self.facts.held_back.len(), "file"));
+            for held in self.facts.held_back.iter().take(20) {
+                note.push_str(&format!("\n> - {}: {}", code(&held.path), inline(&held.reason)));
+            }
+            if self.facts.held_back.len() > 20 {
+                note.push_str(&format!("\n> - and {} more", self.facts.held_back.len() - 20));
+            }
+            notes.push(note + "\n");
+        }
+        notes
+    }
+
+    fn facts_line(&self) -> String {
+        let mut facts = vec![code(&self.task.agent)];
+        facts.extend(self.facts.model.as_deref().map(|model| code(&cut_marked(model, 100))));
+        facts.push(format!("for {}", inline(&self.task.requester.login)));
+        facts.push(duration(self.elapsed));
+        facts.push(self.cost());
+        facts.extend(self.facts.key_owner.clone());
+        facts.push(format!("[log]({})", self.log_url));
+        facts.join(" · ")
+    }
+
+    fn cost(&self) -> String {
+        match self.facts.usage {
+            Some(usage) => {
+                let tokens = usage.input_tokens + usage.output_tokens;
+                let money = usage.cost_usd.map_or("not reported".to_owned(), |cost| format!("${cost:.2}"));
+                format!("cost {money} ({tokens} tokens)")
+            }
+            None => "cost not reported".to_owned(),
+        }
+    }
+}
+
+/// Title and body of the pull request of a task.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PullText {
+    pub title: String,
+    pub body: String,
+}
+
+pub fn pull_text(task: &Task, inputs: &Inputs, facts: &RunFacts, log_url: &str) -> PullText {
+    let request = if task.request.is_empty() { "fix this" } else { &task.request };
+    let what = facts.agent_text.as_deref().filter(|text| !text.trim().is_empty());
+    let mut parts = vec![
+        format!("### What\n\n{}", what.map_or("The agent left no summary.".to_owned(), |text| quoted(text, 20_000))),
+        format!(
+            "### Why\n\n{} asked on the issue:\n\n{}\n\nCloses #{}",
+            inline(&task.requester.login),
+            quoted(request, 4_000),
+            task.thread.issue
+        ),
+    ];
+    if !facts.held_back.is_empty() {
+        let list: Vec<String> = facts
+            .held_back
+            .iter()
+            .take(20)
+            .map(|held| format!("- {}: {}", code(&held.path), inline(&held.reason)))
+            .collect();
+        parts.push(format!("### Held back\n\n{}", list.join("\n")));
+    }
+    let model = facts.model.as_deref().map(|model| format!(" ({})", code(&cut_marked(model, 100)))).unwrap_or_default();
+    parts.push(format!(
+        "---\nMade by {}{model} for {} · [log]({log_url})\n<!-- hireling:task={} -->",
+        code(&task.agent),
+        inline(&task.requester.login),
+        task.id
+    ));
+    PullText { title: title(&inputs.title, 200), body: capped(&parts.join("\n\n"), log_url) }
+}
+
+/// Headline and body of the commit. The trailer tells which task made it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CommitMessage {
+    pub headline: String,
+    pub body: String,
+}
+
+pub fn commit_message(task: &Task, inputs: &Inputs) -> CommitMessage {
+    CommitMessage {
+        headline: title(&inputs.title, 100),
+        body: format!(
+            "Asked for by {login} and made by {agent}.\n\nCo-authored-by: {login} <{email}>\n{trailer}",
+            login = task.requester.login,
+            agent = task.agent,
+            email = task.requester.commit_email(),
+            trailer = commit_trailer(task),
+        ),
+    }
+}
+
+/// By this line a commit is recognised as the task's own.
+pub fn commit_trailer(task: &Task) -> String {
+    format!("Hireling-Task: {}", task.id)
+}
+
+#[cfg(test)]
+mod tests;

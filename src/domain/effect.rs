@@ -1,0 +1,97 @@
+//! Outward effects: promised in a transaction, delivered after it, safe to deliver twice.
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::TaskId;
+use super::task::{Outcome, Subject, Thread};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reaction {
+    Eyes,
+    Rocket,
+    ThumbsUp,
+    Confused,
+}
+
+impl Reaction {
+    /// GitHub's name for it.
+    pub fn content(self) -> &'static str {
+        match self {
+            Self::Eyes => "eyes",
+            Self::Rocket => "rocket",
+            Self::ThumbsUp => "+1",
+            Self::Confused => "confused",
+        }
+    }
+
+    pub fn of(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Succeeded => Self::Rocket,
+            Outcome::NoChanges => Self::ThumbsUp,
+            Outcome::Failed | Outcome::Cancelled | Outcome::TimedOut | Outcome::Refused => Self::Confused,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Effect {
+    React {
+        thread: Thread,
+        subject: Subject,
+        reaction: Reaction,
+    },
+    /// 👀 goes and the final reaction comes.
+    SwapReaction {
+        thread: Thread,
+        subject: Subject,
+        reaction: Reaction,
+    },
+    Reply {
+        thread: Thread,
+        key: String,
+        markdown: String,
+    },
+    /// The status comment in its last form.
+    FinalStatus {
+        thread: Thread,
+        task: TaskId,
+    },
+}
+
+impl Effect {
+    pub fn thread(&self) -> &Thread {
+        match self {
+            Self::React { thread, .. }
+            | Self::SwapReaction { thread, .. }
+            | Self::Reply { thread, .. }
+            | Self::FinalStatus { thread, .. } => thread,
+        }
+    }
+
+    /// The same promise made twice has the same key.
+    pub fn key(&self) -> String {
+        let on = |subject: &Subject, thread: &Thread| match subject {
+            Subject::Issue => format!("{}#{}", thread.repository, thread.issue),
+            Subject::IssueComment(id) => format!("c{id}"),
+            Subject::ReviewComment(id) => format!("r{id}"),
+            Subject::Review(id) => format!("v{id}"),
+        };
+        match self {
+            Self::React { thread, subject, reaction } => {
+                format!("react:{}:{}", on(subject, thread), reaction.content())
+            }
+            Self::SwapReaction { thread, subject, reaction } => {
+                format!("swap:{}:{}", on(subject, thread), reaction.content())
+            }
+            Self::Reply { key, .. } => format!("reply:{key}"),
+            Self::FinalStatus { task, .. } => format!("status:{task}"),
+        }
+    }
+
+    /// Results are never held up by a scarce write budget; courtesies are.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::SwapReaction { .. } | Self::FinalStatus { .. })
+    }
+}

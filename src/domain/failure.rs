@@ -1,0 +1,125 @@
+//! Why a run did not reach its goal: each case with its own sentence for the person who asked.
+
+use super::agent_stream::AgentFault;
+use super::run::Ending;
+use super::task::Outcome;
+use super::text::{cut_marked, duration};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    AgentFailed { agent: String, fault: AgentFault, message: String },
+    NoKey { agent: String, setting: &'static str },
+    UnknownAgent { agent: String },
+    InstallFailed { agent: String, tail: String },
+    CloneFailed { tail: String },
+    SandboxFailed { message: String },
+    SandboxLost,
+    TooManyFiles { files: usize },
+    TooMuch { bytes: u64 },
+    ListUnreadable { tail: String },
+    BranchTaken { branch: String },
+    BaseMissing { branch: String },
+    PushRefused { message: String },
+    ThreadGone,
+    GitHubRefused { message: String },
+    GitHubUnavailable { waited: std::time::Duration },
+    PullRequestUnsupported,
+    WorkerDied { times: i64 },
+    PermissionLost { login: String },
+    Internal,
+}
+
+impl Failure {
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::PermissionLost { .. }
+            | Self::PushRefused { .. }
+            | Self::PullRequestUnsupported
+            | Self::NoKey { .. } => Outcome::Refused,
+            _ => Outcome::Failed,
+        }
+    }
+
+    /// The sentence and the foreign text that goes with it.
+    pub fn ending(&self) -> Ending {
+        let (reason, detail) = self.words();
+        Ending { outcome: self.outcome(), reason, detail: cut_marked(detail.trim(), 3_000) }
+    }
+
+    fn words(&self) -> (String, String) {
+        let plain = |text: &str| (text.to_owned(), String::new());
+        match self {
+            Self::AgentFailed { agent, fault, message } => (agent_sentence(agent, *fault), message.clone()),
+            Self::NoKey { agent, setting } => {
+                plain(&format!("There is no key for {agent}: the operator of this instance has not set {setting}."))
+            }
+            Self::UnknownAgent { agent } => plain(&format!("The agent {agent} is no longer set up on this instance.")),
+            Self::InstallFailed { agent, tail } => {
+                (format!("{agent} could not be installed in the sandbox."), tail.clone())
+            }
+            Self::CloneFailed { tail } => ("The repository could not be fetched.".to_owned(), tail.clone()),
+            Self::SandboxFailed { message } => ("The sandbox could not be used.".to_owned(), message.clone()),
+            Self::SandboxLost => plain("The sandbox disappeared while the agent was working."),
+            Self::TooManyFiles { files } => plain(&format!(
+                "The agent changed {files} files, more than the {} that are published at once.",
+                super::change::MAX_FILES
+            )),
+            Self::TooMuch { bytes } => plain(&format!(
+                "The agent's changes have {} MB, more than the {} MB that are published at once.",
+                bytes / 1_048_576,
+                super::change::MAX_TOTAL_BYTES / 1_048_576
+            )),
+            Self::ListUnreadable { tail } => {
+                ("The changed files could not be read from the sandbox.".to_owned(), tail.clone())
+            }
+            Self::BranchTaken { branch } => plain(&format!(
+                "The branch {branch} exists already and holds other work. Name another one with --branch."
+            )),
+            Self::BaseMissing { branch } => plain(&format!("The repository has no branch {branch} to start from.")),
+            Self::PushRefused { message } => ("GitHub refused the push.".to_owned(), message.clone()),
+            Self::ThreadGone => plain("The issue or its repository is gone, or the App may no longer see it."),
+            Self::GitHubRefused { message } => {
+                ("GitHub refused a call that this task needs.".to_owned(), message.clone())
+            }
+            Self::GitHubUnavailable { waited } => {
+                plain(&format!("GitHub could not be reached for {}.", duration(*waited)))
+            }
+            Self::PullRequestUnsupported => {
+                plain("This version works on issues; work on existing pull requests is not offered yet.")
+            }
+            Self::WorkerDied { times } => {
+                plain(&format!("The service stopped {times} times in the middle of this task, so it was given up."))
+            }
+            Self::PermissionLost { login } => {
+                plain(&format!("{login} no longer has write access to this repository, so nothing was published."))
+            }
+            Self::Internal => plain("Something went wrong inside the service. Its log has the details."),
+        }
+    }
+}
+
+fn agent_sentence(agent: &str, fault: AgentFault) -> String {
+    match fault {
+        AgentFault::Auth => format!("{agent}'s key was refused by the model's vendor."),
+        AgentFault::Model => format!("{agent} could not use the model it was asked to use."),
+        AgentFault::RateLimit => format!("{agent} was stopped by the limits of its key."),
+        AgentFault::Overloaded => format!("The model of {agent} did not answer."),
+        AgentFault::Limit => format!("{agent} reached its own limit."),
+        AgentFault::Interrupted => format!("{agent} was interrupted."),
+        AgentFault::Internal => format!("{agent} failed."),
+    }
+}
+
+/// The sentence for a run that took too long.
+pub fn timed_out(agent: &str, limit: std::time::Duration) -> Ending {
+    Ending {
+        outcome: Outcome::TimedOut,
+        reason: format!("{agent} was stopped after {}.", duration(limit)),
+        detail: String::new(),
+    }
+}
+
+/// The sentence for a run that was stopped by a person.
+pub fn cancelled(by: &str) -> Ending {
+    Ending { outcome: Outcome::Cancelled, reason: format!("Stopped by {by}."), detail: String::new() }
+}

@@ -1,0 +1,22 @@
+//! What the service knows, with no way to act on it: no I/O, no clock, no async.
+//! Everything here can be read and tested with plain values.
+
+pub mod agent;
+pub mod agent_stream;
+pub mod change;
+pub mod command;
+pub mod comment;
+pub mod decision;
+pub mod delivery;
+pub mod effect;
+pub mod failure;
+pub mod ids;
+pub mod log_entry;
+pub mod markdown;
+pub mod prompt;
+pub mod redact;
+pub mod reply;
+pub mod run;
+pub mod secret;
+pub mod task;
+pub mod text;

@@ -1,0 +1,197 @@
+//! The short comments that answer a command which makes no task: help, lists, and what was wrong.
+
+use super::command::{CommandError, OptionName, Verb};
+use super::decision::LedgerLine;
+use super::markdown::{code, fenced, inline};
+use super::task::{Task, TaskState};
+use super::text::{count, cut_marked};
+
+/// An agent, as `/agent agents` shows it.
+#[derive(Debug, Clone)]
+pub struct AgentLine {
+    pub name: String,
+    pub is_default: bool,
+    /// Whether a key for it is there; `None`: it needs none.
+    pub has_key: Option<bool>,
+    /// Whether this version can run it.
+    pub is_available: bool,
+}
+
+/// The line by which a reply is found again.
+pub fn reply_marker(key: &str) -> String {
+    format!("<!-- hireling:reply={key} -->")
+}
+
+pub fn help(handle: &str) -> String {
+    let mut lines = vec![
+        format!(
+            "`/agent [AGENT[,AGENT…]] [VERB] [--option value …] [request …]`, or {} instead of `/agent`.\n",
+            code(&format!("@{handle}"))
+        ),
+        "Without a verb, the agent does what the request says and opens a pull request.\n".to_owned(),
+        "| verb | what it does |\n|---|---|".to_owned(),
+    ];
+    for (name, verb) in Verb::WRITTEN.iter().filter(|(_, verb)| verb.is_available()) {
+        lines.push(format!("| `{name}` | {} |", verb.help()));
+    }
+    lines.push("\n| option | what it takes or does |\n|---|---|".to_owned());
+    for (name, option) in OptionName::ALL.iter().filter(|(_, option)| option.is_available()) {
+        lines.push(format!("| `--{name}` | {} |", option.help()));
+    }
+    lines.join("\n")
+}
+
+pub fn agents(list: &[AgentLine]) -> String {
+    let mut lines = vec!["| agent | key | |\n|---|---|---|".to_owned()];
+    for agent in list {
+        let key = match (agent.is_available, agent.has_key) {
+            (false, _) => "not in this version",
+            (true, None) => "needs none",
+            (true, Some(true)) => "there",
+            (true, Some(false)) => "missing",
+        };
+        let default = if agent.is_default { "default" } else { "" };
+        lines.push(format!("| {} | {key} | {default} |", code(&agent.name)));
+    }
+    lines.join("\n")
+}
+
+pub fn status(tasks: &[(Task, String)]) -> String {
+    if tasks.is_empty() {
+        return "There are no tasks on this thread.".to_owned();
+    }
+    let mut lines = vec!["| task | agent | state | asked by | |\n|---|---|---|---|---|".to_owned()];
+    for (task, url) in tasks {
+        let state = match task.state {
+            TaskState::Queued => "waiting for its turn".to_owned(),
+            TaskState::Running => "running".to_owned(),
+            TaskState::Finished(outcome) => outcome.name().replace('_', " "),
+        };
+        let request = if task.request.is_empty() { "fix this" } else { &task.request };
+        lines.push(format!(
+            "| {} | {} | {state} | {} | [log]({url}) |",
+            inline(&cut_marked(request, 80)),
+            code(&task.agent),
+            inline(&task.requester.login)
+        ));
+    }
+    lines.join("\n")
+}
+
+pub fn why(ledger: &[LedgerLine]) -> String {
+    if ledger.is_empty() {
+        return "Nothing with a command was received on this thread before.".to_owned();
+    }
+    let mut lines = vec!["| when (UTC) | from | what became of it |\n|---|---|---|".to_owned()];
+    for line in ledger {
+        let what = line.code.map_or("not decided yet", super::decision::DecisionCode::meaning);
+        let code_name = line.code.map_or(String::new(), |found| format!(" ({})", code(found.name())));
+        lines.push(format!("| {} | {} | {what}{code_name} |", line.at.rfc3339(), inline(&line.sender)));
+    }
+    lines.join("\n")
+}
+
+pub fn command_error(error: &CommandError) -> String {
+    let meant = error.suggestion.as_ref().map(|form| format!(" Did you mean {}?", code(form))).unwrap_or_default();
+    format!(
+        "{}{meant} Nothing was started.\n\n{}\n\n`/agent help` shows everything that can be written.",
+        inline(&error.message),
+        fenced(&error.pointer())
+    )
+}
+
+pub fn no_permission(login: &str) -> String {
+    format!("{}, commands need write access to this repository.", inline(login))
+}
+
+pub fn verb_unavailable(verb: &str) -> String {
+    format!("This version does not offer {} yet. Nothing was started.", code(verb))
+}
+
+pub fn agent_unavailable(agent: &str) -> String {
+    format!("This version does not run {} yet. Nothing was started; `/agent agents` lists those it runs.", code(agent))
+}
+
+pub fn pull_unavailable() -> String {
+    "This version works on issues; work on existing pull requests is not offered yet. Nothing was started.".to_owned()
+}
+
+pub fn no_key(agent: &str, setting: &str) -> String {
+    format!(
+        "There is no key for {} yet. Nothing was started: the operator of this instance has to set {}.",
+        code(agent),
+        code(setting)
+    )
+}
+
+pub fn daily_limit(limit: i64) -> String {
+    format!(
+        "That was more than {} for today (UTC). Nothing was started.",
+        count(usize::try_from(limit).unwrap_or(0), "command")
+    )
+}
+
+pub fn queue_full(waiting: i64) -> String {
+    format!(
+        "{} waiting here already. Nothing was started; try again when some are done.",
+        match waiting {
+            1 => "1 task is".to_owned(),
+            many => format!("{many} tasks are"),
+        }
+    )
+}
+
+pub fn nothing_to_cancel() -> String {
+    "Nothing is running or waiting on this thread.".to_owned()
+}
+
+/// For a task that was stopped before a worker took it.
+pub fn cancelled_in_queue(agent: &str, by: &str) -> String {
+    format!("😕 **Cancelled.** The task for {} was stopped by {} before it started.", code(agent), inline(by))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::command::{Vocabulary, parse};
+
+    fn words() -> Vocabulary {
+        Vocabulary { handle: "hireling".into(), agents: vec!["claude".into()] }
+    }
+
+    #[test]
+    fn an_error_reply_points_at_the_fault() {
+        let error = parse("/agent claude --modle opus", &words()).remove(0).unwrap_err();
+        insta::assert_snapshot!(command_error(&error), @r"
+        There is no option “--modle”. Did you mean `--model`? Nothing was started.
+
+        ```text
+        /agent claude --modle opus
+                      ^^^^^^^
+        ```
+
+        `/agent help` shows everything that can be written.
+        ");
+    }
+
+    #[test]
+    fn our_own_replies_hold_no_working_command() {
+        let error = parse("/agent --x ```\n/agent", &words()).remove(0).unwrap_err();
+        for text in [
+            help("hireling"),
+            command_error(&error),
+            no_permission("/agent"),
+            agent_unavailable("/agent"),
+            verb_unavailable("x`\n/agent"),
+        ] {
+            assert_eq!(parse(&text, &words()), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn help_offers_exactly_what_is_there() {
+        let text = help("hireling");
+        assert!(text.contains("| `cancel` |") && text.contains("`--timeout`"));
+        assert!(!text.contains("`review`") && !text.contains("`--mcp`"));
+    }
+}

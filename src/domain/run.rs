@@ -1,0 +1,150 @@
+//! A run is one attempt at a task on one sandbox. It has a step, and facts that each step learned.
+
+use serde::{Deserialize, Serialize};
+
+use super::agent_stream::{AgentEnd, Usage};
+use super::change::{HeldBack, Selection};
+use super::ids::{Millis, RunId, TaskId};
+use super::task::Outcome;
+
+/// The steps of a run, in order. A step may run twice: it looks for its own result first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    Announce,
+    Freeze,
+    Provision,
+    Prepare,
+    Agent,
+    Collect,
+    Publish,
+    Settle,
+}
+
+impl Step {
+    pub const ALL: [Self; 8] = [
+        Self::Announce,
+        Self::Freeze,
+        Self::Provision,
+        Self::Prepare,
+        Self::Agent,
+        Self::Collect,
+        Self::Publish,
+        Self::Settle,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Announce => "announce",
+            Self::Freeze => "freeze",
+            Self::Provision => "provision",
+            Self::Prepare => "prepare",
+            Self::Agent => "agent",
+            Self::Collect => "collect",
+            Self::Publish => "publish",
+            Self::Settle => "settle",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| step.name() == name)
+    }
+
+    pub fn next(self) -> Self {
+        Self::ALL.into_iter().find(|step| *step > self).unwrap_or(Self::Settle)
+    }
+
+    /// The line of the checklist in the status comment; the first and last step are not shown.
+    pub fn label(self) -> Option<&'static str> {
+        match self {
+            Self::Announce | Self::Settle => None,
+            Self::Freeze => Some("Read the issue"),
+            Self::Provision => Some("Start a sandbox"),
+            Self::Prepare => Some("Fetch the code and the agent"),
+            Self::Agent => Some("Work"),
+            Self::Collect => Some("Collect the changes"),
+            Self::Publish => Some("Publish"),
+        }
+    }
+}
+
+/// What the steps of a run learned, stored before the next one starts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunFacts {
+    /// Set before the status comment is made, so that a second try looks for it first.
+    pub announcing: bool,
+    pub sandbox: Option<String>,
+    pub commands: Vec<String>,
+    pub agent_end: Option<AgentEnd>,
+    pub agent_text: Option<String>,
+    pub session: Option<String>,
+    pub model: Option<String>,
+    pub usage: Option<Usage>,
+    pub selection: Option<Selection>,
+    pub branch: Option<String>,
+    pub commit: Option<String>,
+    pub pull: Option<PullLink>,
+    /// Who paid for the model, in words.
+    pub key_owner: Option<String>,
+    pub held_back: Vec<HeldBack>,
+    pub files_changed: usize,
+    /// The end, decided but not yet settled.
+    pub ending: Option<Ending>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullLink {
+    pub number: i64,
+    pub url: String,
+}
+
+/// How a run ended: an outcome with one sentence for the person who asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    pub outcome: Outcome,
+    pub reason: String,
+    /// Foreign text that explains it, such as the last lines of a program; shown fenced.
+    #[serde(default)]
+    pub detail: String,
+}
+
+/// Where a run stands, as stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    pub id: RunId,
+    pub task: TaskId,
+    pub attempt: i64,
+    pub step: Step,
+    pub facts: RunFacts,
+    /// Bytes of the agent's output that are in the log already, always at the end of a line.
+    pub log_at: LogPosition,
+    pub started_at: Millis,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogPosition {
+    pub stdout: i64,
+    pub stderr: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_follow_each_other_to_the_end() {
+        let mut step = Step::Announce;
+        let mut seen = vec![step];
+        while step != Step::Settle {
+            step = step.next();
+            seen.push(step);
+        }
+        assert_eq!(seen, Step::ALL);
+    }
+
+    #[test]
+    fn facts_of_an_older_version_still_read() {
+        assert_eq!(serde_json::from_str::<RunFacts>("{}").unwrap(), RunFacts::default());
+    }
+}

@@ -1,0 +1,205 @@
+//! The command line: reads the settings, starts what was asked for, and says in one sentence what
+//! is wrong when something is.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command that talks to a person")]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand, ValueEnum};
+use hireling::adapters::sandbox::local;
+use hireling::adapters::store::{Access, Store};
+use hireling::adapters::system::SystemClock;
+use hireling::app::Role;
+use hireling::config::{Config, LogConfig, Source};
+use hireling::demo;
+use hireling::domain::ids::DeliveryId;
+use hireling::ports::clock::Clock as _;
+use hireling::service::{self, Service};
+use hireling::telemetry;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A comment on GitHub becomes a pull request.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hireling",
+    version,
+    about,
+    after_help = "Settings come from the environment and from .env; the README lists them."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The service: web and worker in one process [default]
+    Serve {
+        /// Run only one half; the other runs in another process on the same PostgreSQL database
+        #[arg(long)]
+        only: Option<Only>,
+    },
+    /// The main job on this machine, with no account and no network
+    Demo {
+        /// The agent to use; without it, a short script that edits the sample repository
+        #[arg(long)]
+        agent: Option<String>,
+        /// A local Git repository to work on, instead of the sample
+        #[arg(long)]
+        repo: Option<PathBuf>,
+        /// Exit when the task is over: 0 only if the pull request is there
+        #[arg(long)]
+        once: bool,
+        /// What the agent should do
+        request: Vec<String>,
+    },
+    /// Apply database migrations and stop
+    Migrate,
+    /// Validate the settings; reach the database, GitHub and the sandbox
+    Check,
+    /// Process a stored delivery again
+    Replay {
+        /// The delivery's GUID, as GitHub and the ledger show it
+        id: String,
+    },
+    /// Stands over one command of a local sandbox; started by the service itself
+    #[command(hide = true, name = "sandbox-command")]
+    Supervise,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Only {
+    Web,
+    Worker,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if matches!(cli.command, Some(Command::Supervise)) {
+        return match local::supervise() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("hireling: the runtime cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli.command.unwrap_or(Command::Serve { only: None }))) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("hireling: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `Ok(false)`: it ran, and the answer is no.
+async fn run(command: Command) -> anyhow::Result<bool> {
+    let source = Source::environment()?;
+    let mut log = LogConfig::from_source(&source)?;
+    if matches!(command, Command::Demo { .. } | Command::Check | Command::Migrate) && log.filter == "info" {
+        // These talk to a person themselves.
+        "error".clone_into(&mut log.filter);
+    }
+    telemetry::start_logs(&log)?;
+    match command {
+        Command::Serve { only } => serve(&source, only).await,
+        Command::Demo { agent, repo, once, request } => {
+            let order = demo::Order { agent, repo, once, request: request.join(" ") };
+            demo::run(order, &source, own_program()?).await
+        }
+        Command::Migrate => {
+            let database = Config::database_from(&source)?;
+            let store = Store::open(&service::location(&database), Access::Visitor).await?;
+            println!("The {} database is up to date.", store.engine());
+            Ok(true)
+        }
+        Command::Check => Ok(check(&source).await),
+        Command::Replay { id } => replay(&source, id).await,
+        Command::Supervise => Ok(true),
+    }
+}
+
+fn own_program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("this program's own file cannot be found")
+}
+
+async fn serve(source: &Source, only: Option<Only>) -> anyhow::Result<bool> {
+    let config = Config::from_source(source)?;
+    let role = match only {
+        None => Role::All,
+        Some(Only::Web) => Role::Web,
+        Some(Only::Worker) => Role::Worker,
+    };
+    let metrics = config.metrics.map(|_| telemetry::start_metrics()).transpose()?;
+    // Listening comes first: a stop during the start is heard.
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let service = Service::start(config, role, own_program()?, metrics).await?;
+    tracing::info!(address = %service.address, public_url = %service.app.settings.public_url, "listening");
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    tracing::info!("stopping");
+    service.stop().await;
+    Ok(true)
+}
+
+async fn check(source: &Source) -> bool {
+    let report = |what: &str, result: Result<String, String>| match result {
+        Ok(said) => {
+            println!("ok    {what}: {said}");
+            true
+        }
+        Err(why) => {
+            println!("FAIL  {what}: {why}");
+            false
+        }
+    };
+    let config = match Config::from_source(source) {
+        Ok(config) => config,
+        Err(error) => return report("settings", Err(error.to_string())),
+    };
+    let mut good = report("settings", Ok(format!("{} agents, default {}", config.agents.len(), config.default_agent)));
+    good &= report("database", check_database(&config).await);
+    good &= report("GitHub", check_github(&config).await);
+    let program = own_program();
+    let sandbox = program.and_then(|program| service::sandbox(&config, program));
+    good & report(
+        "sandbox",
+        sandbox
+            .map(|found| format!("local, isolation: {}", found.isolation().name()))
+            .map_err(|error| format!("{error:#}")),
+    )
+}
+
+async fn check_database(config: &Config) -> Result<String, String> {
+    let store =
+        Store::open(&service::location(&config.database), Access::Visitor).await.map_err(|error| error.to_string())?;
+    store.ping().await.map_err(|error| error.to_string())?;
+    Ok(format!("{} answers and is up to date", store.engine()))
+}
+
+async fn check_github(config: &Config) -> Result<String, String> {
+    let github = service::github(config, Arc::new(SystemClock)).map_err(|error| format!("{error:#}"))?;
+    let slug = github.app_slug().await.map_err(|error| error.to_string())?;
+    Ok(format!("we are {slug}[bot]"))
+}
+
+async fn replay(source: &Source, id: String) -> anyhow::Result<bool> {
+    let database = Config::database_from(source)?;
+    let store = Store::open(&service::location(&database), Access::Visitor).await?;
+    if store.replay(&DeliveryId(id.clone()), SystemClock.now()).await? {
+        println!("Delivery {id} is decided again by the running service, or at its next start.");
+        return Ok(true);
+    }
+    println!("There is no stored delivery {id} with a body.");
+    Ok(false)
+}

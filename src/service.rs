@@ -1,0 +1,142 @@
+//! From settings to a running service: the parts are made, wired and started here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::adapters::github::{self, GitHub};
+use crate::adapters::sandbox::local::LocalSandbox;
+use crate::adapters::store::{Access, Location, Store};
+use crate::adapters::system::SystemClock;
+use crate::app::{App, Parts, Role, Settings};
+use crate::config::{Config, Database, SandboxProvider};
+use crate::domain::secret::Secret;
+use crate::ports::clock::Clock;
+use crate::web::{self, Grace, Web};
+
+/// Open requests may go on this long after the stop, everything together a little longer.
+const GRACE: Duration = Duration::from_secs(4);
+const STOP_WITHIN: Duration = Duration::from_secs(8);
+
+/// A running service.
+#[derive(Debug)]
+pub struct Service {
+    /// Where it listens.
+    pub address: SocketAddr,
+    pub app: Arc<App>,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+}
+
+pub fn location(database: &Database) -> Location {
+    match database {
+        Database::Sqlite(path) => Location::Sqlite(path.clone()),
+        Database::Postgres { url, direct_url } => {
+            Location::Postgres { url: url.clone(), direct_url: direct_url.clone() }
+        }
+    }
+}
+
+pub fn github(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<GitHub> {
+    let settings = github::Settings {
+        web_url: config.github.web_url.clone(),
+        api_url: config.github.api_url.clone(),
+        app_id: config.github.app_id,
+        private_keys: config.github.private_keys.clone(),
+    };
+    GitHub::new(&settings, clock).map_err(anyhow::Error::msg)
+}
+
+/// `program` is this program's own file: it is started again to stand over commands.
+pub fn sandbox(config: &Config, program: PathBuf) -> anyhow::Result<LocalSandbox> {
+    match config.sandbox {
+        SandboxProvider::Local => {
+            let root = config.database.data_dir().join("sandboxes");
+            LocalSandbox::new(&root, program)
+                .with_context(|| format!("the sandboxes in {} cannot be used", root.display()))
+        }
+    }
+}
+
+impl Service {
+    /// Opens the database, listens, and starts the loops of `role`.
+    pub async fn start(
+        config: Config,
+        role: Role,
+        program: PathBuf,
+        metrics: Option<PrometheusHandle>,
+    ) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let store = Store::open(&location(&config.database), Access::Service).await?;
+        store.expire_all_leases().await?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}; set LISTEN_ADDR or PORT", config.listen))?;
+        let address = listener.local_addr()?;
+        let sandbox = sandbox(&config, program)?;
+        tracing::warn!(
+            isolation = sandbox.isolation().name(),
+            "agents run on this machine: SANDBOX_PROVIDER=local is for development"
+        );
+        let github = github(&config, Arc::clone(&clock))?;
+        let webhook_secrets = config.github.webhook_secrets.clone();
+        let metrics_address = config.metrics;
+        let settings = settings(config, address);
+        let app = App::new(Parts { clock, store, github, sandbox: Arc::new(sandbox), settings });
+        let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+        app.start(role, &stop, &tracker).await;
+        let web = Web::new(Arc::clone(&app), webhook_secrets, stop.clone());
+        tracker.spawn(web::serve(listener, web::router(Arc::clone(&web)), stop.clone(), Grace(GRACE)));
+        if let (Some(address), Some(handle)) = (metrics_address, metrics) {
+            let listener = TcpListener::bind(address)
+                .await
+                .with_context(|| format!("cannot listen on {address}; set METRICS_ADDR"))?;
+            tracker.spawn(web::serve(listener, web::metrics_router(handle, web), stop.clone(), Grace(GRACE)));
+        }
+        Ok(Self { address, app, stop, tracker })
+    }
+
+    /// Takes no more work, hands leases back, leaves sandboxes running, and closes.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.tracker.close();
+        if tokio::time::timeout(STOP_WITHIN, self.tracker.wait()).await.is_err() {
+            tracing::warn!("not everything ended in time; leases end by themselves");
+        }
+        self.app.store.close().await;
+    }
+}
+
+fn settings(config: Config, address: SocketAddr) -> Settings {
+    let mut secrets: Vec<Secret> = config.github.webhook_secrets;
+    secrets.extend(config.github.private_keys);
+    if let Database::Postgres { url, direct_url } = &config.database {
+        secrets.extend([url, direct_url].into_iter().cloned());
+        secrets.extend([url, direct_url].into_iter().filter_map(password_of));
+    }
+    Settings {
+        public_url: config.public_url.unwrap_or_else(|| format!("http://{address}")),
+        allowed_accounts: config.allowed_accounts,
+        operator_key_accounts: config.operator_key_accounts,
+        default_agent: config.default_agent,
+        agents: config.agents,
+        keys: config.keys,
+        base_urls: config.base_urls,
+        max_duration: config.max_sandbox_duration,
+        max_per_day: config.max_messages_per_day,
+        max_concurrent: config.max_concurrent_tasks,
+        secrets,
+    }
+}
+
+fn password_of(url: &Secret) -> Option<Secret> {
+    let parsed = url::Url::parse(url.expose()).ok()?;
+    parsed.password().map(Secret::new)
+}

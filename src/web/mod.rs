@@ -1,0 +1,78 @@
+//! The thin edge: routes, headers, limits. What happens behind a route is in `app`.
+
+mod body;
+mod health;
+mod pages;
+mod serve;
+mod webhook;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::routing::{get, post};
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+use crate::app::App;
+use crate::domain::secret::Secret;
+
+pub use health::metrics_router;
+pub use serve::{Grace, serve};
+
+/// What the handlers share.
+#[derive(Debug)]
+pub struct Web {
+    pub app: Arc<App>,
+    /// Any of them may have signed; several while one is replaced.
+    pub webhook_secrets: Vec<Secret>,
+    /// Live pages end when the service stops.
+    pub stop: CancellationToken,
+    bodies: body::BodyBudget,
+}
+
+impl Web {
+    pub fn new(app: Arc<App>, webhook_secrets: Vec<Secret>, stop: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { app, webhook_secrets, stop, bodies: body::BodyBudget::default() })
+    }
+}
+
+/// Everything that the public address answers.
+pub fn router(web: Arc<Web>) -> Router {
+    let https = web.app.settings.public_url.starts_with("https://");
+    let mut router = Router::new()
+        .route("/webhooks/github", post(webhook::receive))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/", get(pages::home))
+        .route("/tasks/{id}", get(pages::task))
+        .route("/tasks/{id}/events", get(pages::events))
+        .route("/tasks/{id}/log", get(pages::log))
+        .route("/assets/{name}", get(pages::asset))
+        .fallback(pages::not_found)
+        .with_state(web)
+        .layer(CatchPanicLayer::new());
+    for (name, value) in security_headers(https) {
+        router = router.layer(SetResponseHeaderLayer::if_not_present(name, value));
+    }
+    router
+}
+
+fn security_headers(https: bool) -> Vec<(HeaderName, HeaderValue)> {
+    let mut headers = vec![
+        (
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static(
+                "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
+                 form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+            ),
+        ),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    ];
+    if https {
+        headers.push((header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000")));
+    }
+    headers
+}

@@ -1,0 +1,137 @@
+//! `POST /webhooks/github`: headers first, then the body hashed as it is read, then the signature,
+//! and only then a look at what it says. Error bodies are short and constant.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
+use super::Web;
+use super::body::BodyError;
+use crate::app::receive::Received;
+use crate::domain::delivery::Delivery;
+use crate::domain::ids::DeliveryId;
+use crate::domain::secret::Secret;
+
+/// GitHub waits ten seconds; an answer that is later than this would count as failed anyway.
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Answer = (StatusCode, &'static str);
+
+const STORED: Answer = (StatusCode::ACCEPTED, "stored\n");
+const BAD_SIGNATURE: Answer = (StatusCode::UNAUTHORIZED, "bad or absent signature\n");
+const UNAVAILABLE: Answer = (StatusCode::SERVICE_UNAVAILABLE, "not stored, send it again\n");
+
+struct Headers {
+    id: DeliveryId,
+    event: String,
+    signature: [u8; 32],
+    length: Option<usize>,
+}
+
+pub async fn receive(State(web): State<Arc<Web>>, request: Request) -> Answer {
+    let answer = answer(&web, request).await;
+    metrics::counter!("hireling_webhooks_total", "status" => answer.0.as_str().to_owned()).increment(1);
+    answer
+}
+
+async fn answer(web: &Web, request: Request) -> Answer {
+    let (parts, body) = request.into_parts();
+    let headers = match read_headers(&parts.headers) {
+        Ok(headers) => headers,
+        Err(answer) => return answer,
+    };
+    let mut signers = Signers::new(&web.webhook_secrets);
+    let held = match web.bodies.read(body, headers.length, |piece| signers.update(piece)).await {
+        Ok(held) => held,
+        Err(BodyError::TooLarge) => return (StatusCode::PAYLOAD_TOO_LARGE, "more than 25 MiB\n"),
+        Err(BodyError::Broken) => return (StatusCode::REQUEST_TIMEOUT, "the body did not arrive\n"),
+        Err(BodyError::NoRoom) => return UNAVAILABLE,
+    };
+    if !signers.verify(&headers.signature) {
+        tracing::debug!(delivery.id = %headers.id, "a delivery with a bad signature");
+        return BAD_SIGNATURE;
+    }
+    let delivery = Delivery { id: headers.id, event: headers.event, body: held.bytes.clone() };
+    match tokio::time::timeout(STORE_TIMEOUT, web.app.receive(&delivery)).await {
+        Ok(Received::Taken(code)) => {
+            tracing::debug!(delivery.id = %delivery.id, event = %delivery.event, code = ?code, "received");
+            STORED
+        }
+        Ok(Received::NotJson) => (StatusCode::BAD_REQUEST, "the body is not a JSON object\n"),
+        Ok(Received::Unavailable) | Err(_) => UNAVAILABLE,
+    }
+}
+
+fn read_headers(headers: &HeaderMap) -> Result<Headers, Answer> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let word = |name: &str, max: usize| {
+        text(name).filter(|value| {
+            (1..=max).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        })
+    };
+    let (Some(id), Some(event)) = (word("x-github-delivery", 100), word("x-github-event", 64)) else {
+        return Err((StatusCode::BAD_REQUEST, "X-GitHub-Delivery or X-GitHub-Event is missing\n"));
+    };
+    let kind = text(header::CONTENT_TYPE.as_str()).unwrap_or("").to_ascii_lowercase();
+    if kind.starts_with("application/x-www-form-urlencoded") || kind.starts_with("multipart/form-data") {
+        return Err((
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "form-encoded: set the App's webhook content type to application/json\n",
+        ));
+    }
+    let signature = text("x-hub-signature-256").and_then(|value| value.strip_prefix("sha256="));
+    let mut bytes = [0u8; 32];
+    match signature.map(|hexed| hex::decode_to_slice(hexed, &mut bytes)) {
+        Some(Ok(())) => {}
+        _ => return Err(BAD_SIGNATURE),
+    }
+    let length = text(header::CONTENT_LENGTH.as_str()).and_then(|value| value.parse().ok());
+    Ok(Headers { id: DeliveryId(id.to_owned()), event: event.to_owned(), signature: bytes, length })
+}
+
+/// HMAC-SHA256 with each secret that is valid now.
+struct Signers(Vec<Hmac<Sha256>>);
+
+impl Signers {
+    fn new(secrets: &[Secret]) -> Self {
+        // A key of any length will do.
+        Self(secrets.iter().filter_map(|secret| Hmac::new_from_slice(secret.expose().as_bytes()).ok()).collect())
+    }
+
+    fn update(&mut self, piece: &[u8]) {
+        self.0.iter_mut().for_each(|signer| signer.update(piece));
+    }
+
+    /// In constant time, and without telling by time which secret it was.
+    fn verify(self, signature: &[u8; 32]) -> bool {
+        self.0.into_iter().map(|signer| signer.verify_slice(signature).is_ok()).fold(false, |any, one| any | one)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// GitHub's published test vector.
+    #[test]
+    fn the_signature_is_githubs() {
+        let signature = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+        let mut bytes = [0u8; 32];
+        hex::decode_to_slice(signature, &mut bytes).unwrap();
+        for secrets in [vec!["It's a Secret to Everybody"], vec!["new", "It's a Secret to Everybody"]] {
+            let secrets: Vec<Secret> = secrets.into_iter().map(Secret::new).collect();
+            let mut signers = Signers::new(&secrets);
+            signers.update(b"Hello, ");
+            signers.update(b"World!");
+            assert!(signers.verify(&bytes));
+        }
+        let mut other = Signers::new(&[Secret::new("other")]);
+        other.update(b"Hello, World!");
+        assert!(!other.verify(&bytes));
+        assert!(!Signers::new(&[]).verify(&bytes));
+    }
+}

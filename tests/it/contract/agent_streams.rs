@@ -1,0 +1,90 @@
+//! The parsers of agents' output on the recorded streams of the real programs.
+
+use std::collections::BTreeMap;
+
+use hireling::domain::agent_stream::{AgentEnd, AgentEvent, Exit, OutputFormat, Transcript};
+use serde_json::Value;
+
+fn name_of(event: &AgentEvent) -> Option<&'static str> {
+    match event {
+        AgentEvent::Started { .. } => Some("started"),
+        AgentEvent::Text(_) => Some("text"),
+        AgentEvent::Reasoning(_) => Some("reasoning"),
+        AgentEvent::ToolCall { .. } => Some("tool_call"),
+        AgentEvent::ToolResult { .. } => Some("tool_result"),
+        AgentEvent::Retry(_) => Some("retry"),
+        AgentEvent::Warning(_) => Some("warning"),
+        _ => None,
+    }
+}
+
+fn exit_of(case: &Value) -> Exit {
+    match (case.pointer("/exit/code").and_then(Value::as_i64), case.pointer("/exit/signal").and_then(Value::as_str)) {
+        (Some(code), _) => Exit::Code(i32::try_from(code).unwrap()),
+        (None, _) => Exit::Signal(15),
+    }
+}
+
+fn check(folder: &str, format: OutputFormat) {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/agents").join(folder);
+    let index: Value = serde_json::from_slice(&std::fs::read(dir.join("index.json")).unwrap()).unwrap();
+    let cases = index["cases"].as_array().unwrap();
+    assert!(cases.len() >= 10);
+    for case in cases {
+        let name = case["case"].as_str().unwrap();
+        let what = format!("{folder}/{name}");
+        let mut transcript = Transcript::new(format);
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for line in std::fs::read_to_string(dir.join(format!("{name}.jsonl"))).unwrap().lines() {
+            for event in transcript.stdout(line) {
+                if let Some(name) = name_of(&event) {
+                    *counts.entry(name.to_owned()).or_default() += 1;
+                }
+            }
+        }
+        let expect = &case["expect"];
+        let mut wanted: BTreeMap<String, u64> = serde_json::from_value(expect["events"].clone()).unwrap();
+        wanted.retain(|name, _| name != "usage" && name != "error");
+        assert_eq!(counts, wanted, "{what}");
+        let end = transcript.end(exit_of(case));
+        assert_eq!(end == AgentEnd::Done, expect["success"].as_bool().unwrap(), "{what}: {end:?}");
+        if let Some(text) = expect["final_text"].as_str() {
+            assert_eq!(transcript.text.as_deref(), Some(text), "{what}");
+        }
+        assert_eq!(
+            transcript.session.is_some(),
+            expect["conversation_id_seen"].as_bool().unwrap() && !counts.is_empty(),
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn claude_code_is_understood() {
+    check("claude", OutputFormat::Claude);
+}
+
+#[test]
+fn opencode_is_understood() {
+    check("opencode", OutputFormat::Opencode);
+}
+
+#[test]
+fn a_refused_key_is_told_from_other_trouble() {
+    use hireling::domain::agent_stream::AgentFault;
+    for (folder, format) in [("claude", OutputFormat::Claude), ("opencode", OutputFormat::Opencode)] {
+        for (case, fault) in [
+            ("auth-failed", AgentFault::Auth),
+            ("model-not-found", AgentFault::Model),
+            ("server-error", AgentFault::Overloaded),
+        ] {
+            let file = format!("{}/tests/fixtures/agents/{folder}/{case}.jsonl", env!("CARGO_MANIFEST_DIR"));
+            let mut transcript = Transcript::new(format);
+            std::fs::read_to_string(file).unwrap().lines().for_each(|line| drop(transcript.stdout(line)));
+            let AgentEnd::Failed { fault: found, .. } = transcript.end(Exit::Code(1)) else {
+                panic!("{folder}/{case}")
+            };
+            assert_eq!(found, fault, "{folder}/{case}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What every kind of a thing has to do.
+
+mod agent_streams;

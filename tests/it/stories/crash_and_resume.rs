@@ -1,0 +1,186 @@
+//! The service dies at any point, and nobody notices but by the clock: one status comment, one
+//! branch, one pull request, a log without hole or double.
+
+use std::time::Duration;
+
+use hireling::demo::standin::{Fault, Kind, When};
+
+use crate::support::world::{Builder, Engine, PERSON, REPO, World};
+
+const COUNTING: &str = "for n in $(seq 1 20); do echo \"line $n.\"; done; echo x > new.txt";
+
+async fn killed_at_each_call(engine: Engine, when: When) {
+    let Some(mut world) = Builder::new(engine).agent("ours", COUNTING).start().await else { return };
+    for call in 0.. {
+        world.next_issue().await;
+        world.github.set_faults(vec![Fault { call, times: 1, when, kind: Kind::Hold }]);
+        let comment = world.comment(PERSON, "/agent ours count").await;
+        let held = tokio::select! {
+            held = world.github.held() => Some(held),
+            () = world.settled() => None,
+        };
+        if held.is_none() {
+            assert!(call > 15, "a run makes more calls than {call}");
+            break;
+        }
+        world.crash().await;
+        world.github.set_faults(Vec::new());
+        world.restart().await;
+        world.settled().await;
+        assert_told_once(&world, comment, &format!("{engine:?}, killed {when:?} call {call}")).await;
+    }
+    world.finish().await;
+}
+
+async fn assert_told_once(world: &World, comment: i64, what: &str) {
+    assert_eq!(world.reactions(comment).await, ["rocket"], "{what}\n{}", world.account().await);
+    assert_eq!(world.answers().await.len(), 1, "{what}\n{}", world.account().await);
+    assert_eq!(world.pulls().await.len(), 1, "{what}\n{}", world.account().await);
+    assert_eq!(world.branches().await.len(), 1, "{what}");
+    assert!(world.only_answer().await.contains("**Done.**"), "{what}");
+    assert_counted(world, 20, what).await;
+}
+
+/// The log holds every line of the agent once, in order.
+async fn assert_counted(world: &World, lines: usize, what: &str) {
+    let log = world.log_of(&world.last_task().await.id).await;
+    let counted: Vec<&str> = log.lines().filter(|line| line.starts_with("line ")).collect();
+    let expected: Vec<String> = (1..=lines).map(|n| format!("line {n}.")).collect();
+    assert_eq!(counted, expected, "{what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_before_each_call_on_sqlite() {
+    killed_at_each_call(Engine::Sqlite, When::Before).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_after_each_call_on_sqlite() {
+    killed_at_each_call(Engine::Sqlite, When::After).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_before_each_call_on_postgres() {
+    killed_at_each_call(Engine::Postgres, When::Before).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_after_each_call_on_postgres() {
+    killed_at_each_call(Engine::Postgres, When::After).await;
+}
+
+/// Says when it started, then counts until the gate opens.
+const GATED: &str = "echo started >> starts.txt; for n in $(seq 1 30); do echo \"line $n.\"; done; \
+    while [ ! -e gate ] && [ ! -e ../scratch/gate ]; do sleep 0.05; done; \
+    for n in $(seq 31 60); do echo \"line $n.\"; done; rm -f gate";
+
+/// The one sandbox of the world, from outside.
+fn open_gate(world: &World) {
+    let root = world.file("data/sandboxes");
+    let dirs = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
+    let sandbox = dirs.filter(|path| path.join("scratch").is_dir()).last().expect("a sandbox");
+    std::fs::write(sandbox.join("scratch/gate"), "").unwrap();
+}
+
+async fn agent_has_counted(world: &World) {
+    world
+        .until("the agent's first lines are stored", async |world| {
+            let task = world.tasks().await.into_iter().next()?;
+            world.log_of(&task.id).await.contains("line 30.").then_some(())
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agent_works_on_while_the_service_is_dead() {
+    for engine in Engine::BOTH {
+        let Some(mut world) = Builder::new(engine).agent("ours", GATED).start().await else { continue };
+        let comment = world.comment(PERSON, "/agent ours count").await;
+        agent_has_counted(&world).await;
+        world.crash().await;
+        open_gate(&world);
+        world.restart().await;
+        assert_eq!(world.ended(comment).await, "rocket");
+        assert_counted(&world, 60, &format!("{engine:?}")).await;
+        let diff = world.github.diff(REPO, "main", &world.only_pull().await.head).await.unwrap();
+        assert_eq!(diff.matches("+started").count(), 1, "the agent was started once: {diff}");
+        world.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deploy_is_invisible() {
+    for engine in Engine::BOTH {
+        let Some(mut world) = Builder::new(engine).agent("ours", GATED).start().await else { continue };
+        let comment = world.comment(PERSON, "/agent ours count").await;
+        agent_has_counted(&world).await;
+        world.stop().await;
+        assert_eq!(world.reactions(comment).await, ["eyes"]);
+        world.restart().await;
+        open_gate(&world);
+        assert_eq!(world.ended(comment).await, "rocket");
+        assert_counted(&world, 60, &format!("{engine:?}")).await;
+        assert_eq!(world.last_task().await.deaths, 0, "a graceful stop is no death");
+        world.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_kills_its_worker_each_time_is_given_up() {
+    let mut world = Builder::new(Engine::Sqlite).agent("ours", GATED).start().await.unwrap();
+    let comment = world.comment(PERSON, "/agent ours count").await;
+    agent_has_counted(&world).await;
+    for _ in 0..3 {
+        world.crash().await;
+        world.restart().await;
+        world
+            .until("the run is taken up, or given up", async |world| {
+                (world.log().contains("\"claimed\"")).then_some(())
+            })
+            .await;
+    }
+    assert_eq!(world.ended(comment).await, "confused");
+    assert!(world.only_answer().await.contains("stopped 3 times in the middle of this task"));
+    world
+        .until("its sandbox is gone", async |world| {
+            let left = std::fs::read_dir(world.file("data/sandboxes")).unwrap().count();
+            (left == 0).then_some(())
+        })
+        .await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_sandbox_is_replaced_once() {
+    let mut world = Builder::new(Engine::Sqlite).agent("ours", GATED).start().await.unwrap();
+    let comment = world.comment(PERSON, "/agent ours count").await;
+    agent_has_counted(&world).await;
+    world.crash().await;
+    // The machine is gone with everything on it, as after a reboot.
+    let root = world.file("data/sandboxes");
+    for entry in std::fs::read_dir(&root).unwrap() {
+        let path = entry.unwrap().path();
+        if let Ok(pid) = std::fs::read_to_string(path.join("agent/pid")) {
+            let pid = nix::unistd::Pid::from_raw(pid.trim().parse().unwrap());
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
+    }
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while std::fs::remove_dir_all(&root).is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    world.restart().await;
+    world
+        .until("a second sandbox runs the agent", async |world| {
+            let log = world.log_of(&world.last_task().await.id).await;
+            (log.contains("starting again") && log.matches("line 30.").count() == 2).then_some(())
+        })
+        .await;
+    open_gate(&world);
+    assert_eq!(world.ended(comment).await, "rocket");
+    assert_eq!(world.answers().await.len(), 1);
+    world.finish().await;
+}

@@ -1,0 +1,5 @@
+//! What the tests stand on.
+
+pub mod clock;
+pub mod postgres;
+pub mod world;

@@ -1,0 +1,395 @@
+//! The world of a story: the built program as a process of its own, its database, and a stand-in for
+//! GitHub that remembers what was done to it. Waits are for a state, with a bound; when one runs out,
+//! the story says what everybody saw.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hireling::adapters::store::{Access, Location, Store, TaskPage};
+use hireling::adapters::system::SystemClock;
+use hireling::demo::standin::{CommentView, PullView, Standin};
+use hireling::domain::ids::TaskId;
+use hireling::domain::secret::Secret;
+use hireling::domain::task::Task;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use super::postgres;
+
+pub const REPO: &str = "acme/shop";
+pub const PERSON: &str = "maria";
+/// A secret of the operator. It must be found nowhere outside the settings.
+pub const CANARY: &str = "sk-ant-canary/0123456789abcdef+ZZ";
+const PATIENCE: Duration = Duration::from_secs(90);
+const POLL: Duration = Duration::from_millis(20);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+impl Engine {
+    pub const BOTH: [Self; 2] = [Self::Sqlite, Self::Postgres];
+}
+
+/// How a world is set up before the service starts.
+pub struct Builder {
+    engine: Engine,
+    agents: String,
+    settings: Vec<(String, String)>,
+    files: Vec<(String, String)>,
+}
+
+pub struct World {
+    pub github: Standin,
+    pub url: String,
+    pub issue: i64,
+    dir: TempDir,
+    database: String,
+    settings: Vec<(String, String)>,
+    service: Option<Child>,
+    starts: usize,
+}
+
+/// An agent that changes one file, as scripts in stories do unless they say otherwise.
+pub const EDIT: &str = "echo 'I will fix it'; echo fixed > fixed.txt; echo 'Fixed the button.'";
+
+impl Builder {
+    pub fn new(engine: Engine) -> Self {
+        let builder = Self {
+            engine,
+            agents: String::new(),
+            settings: Vec::new(),
+            files: vec![("README.md".into(), "# Shop\n".into()), ("old.txt".into(), "old\n".into())],
+        };
+        builder.agent("ours", EDIT)
+    }
+
+    /// A custom agent whose work is a shell script. A second one of a name replaces the first.
+    pub fn agent(mut self, name: &str, script: &str) -> Self {
+        let head = format!("[agents.{name}]\n");
+        if let Some(start) = self.agents.find(&head) {
+            let end = self.agents[start + 1..].find("\n[agents.").map_or(self.agents.len(), |at| start + at + 2);
+            self.agents.replace_range(start..end, "");
+        }
+        let script = toml::Value::String(script.to_owned());
+        writeln!(self.agents, "{head}command = [\"sh\", \"-c\", {script}]").unwrap();
+        self
+    }
+
+    pub fn setting(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.into(), value.into()));
+        self
+    }
+
+    pub fn file(mut self, path: &str, text: &str) -> Self {
+        self.files.push((path.into(), text.into()));
+        self
+    }
+
+    /// Starts everything. `None`: this engine is not there, and that was said.
+    pub async fn start(self) -> Option<World> {
+        let dir = tempfile::tempdir().unwrap();
+        let database = match self.engine {
+            Engine::Sqlite => format!("sqlite://{}", dir.path().join("data/hireling.db").display()),
+            Engine::Postgres => postgres::fresh_database().await?,
+        };
+        let github = Standin::start(&dir.path().join("github"), Arc::new(SystemClock)).await.unwrap();
+        let files: Vec<(&str, &str)> = self.files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+        github.add_repository(REPO, &files).await.unwrap();
+        github.set_permission(REPO, PERSON, "write").await;
+        let issue = github.open_issue(REPO, PERSON, "Checkout button is misaligned", "It is off by a pixel.").await;
+        let agents_file = dir.path().join("agents.toml");
+        std::fs::write(&agents_file, &self.agents).unwrap();
+        let mut settings: Vec<(String, String)> = [
+            ("LISTEN_ADDR", "127.0.0.1:0"),
+            ("DATABASE_URL", &database),
+            ("GITHUB_APP_ID", &github.app_id.to_string()),
+            ("GITHUB_APP_PRIVATE_KEY", github.private_key.expose()),
+            ("GITHUB_WEBHOOK_SECRET", github.webhook_secret.expose()),
+            ("GITHUB_URL", &github.url),
+            ("GITHUB_API_URL", &github.api_url()),
+            ("SANDBOX_PROVIDER", "local"),
+            ("ANTHROPIC_API_KEY", CANARY),
+            ("AGENTS_FILE", &agents_file.display().to_string()),
+            ("METRICS_ADDR", "off"),
+            ("LOG_FORMAT", "json"),
+            ("RUST_LOG", "info"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+        settings.extend(self.settings);
+        let mut world = World { github, url: String::new(), issue, dir, database, settings, service: None, starts: 0 };
+        world.restart().await;
+        Some(world)
+    }
+}
+
+impl World {
+    pub async fn start(engine: Engine) -> Option<Self> {
+        Builder::new(engine).start().await
+    }
+
+    /// Starts the program and waits until it listens.
+    pub async fn restart(&mut self) {
+        self.starts += 1;
+        let log = std::fs::File::create(self.log_file()).unwrap();
+        // The data directory of a service on PostgreSQL is below its working directory.
+        let child = Command::new(env!("CARGO_BIN_EXE_hireling"))
+            .arg("serve")
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .envs(self.settings.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        self.service = Some(child);
+        let address = self
+            .until("the service listens", async |world| {
+                let line = world.log().lines().find(|line| line.contains("\"listening\""))?.to_owned();
+                let json: serde_json::Value = serde_json::from_str(&line).ok()?;
+                json.pointer("/fields/address")?.as_str().map(ToOwned::to_owned)
+            })
+            .await;
+        self.url = format!("http://{address}");
+    }
+
+    /// The process is gone at once, as after `kill -9` or a power cut.
+    pub async fn crash(&mut self) {
+        let mut child = self.service.take().expect("a running service");
+        child.start_kill().unwrap();
+        child.wait().await.unwrap();
+        self.expire_claims().await;
+    }
+
+    /// On PostgreSQL a crashed worker's lease runs out by the database's clock; a story does not
+    /// wait for that. On SQLite the next process knows that it is alone.
+    async fn expire_claims(&self) {
+        if self.database.starts_with("postgres") {
+            let mut connection = postgres::connect(&self.database).await;
+            for sql in [
+                "UPDATE tasks SET lease_until = 0 WHERE state = 'running'",
+                "UPDATE outbox SET due_at = 0 WHERE due_at IS NOT NULL",
+                "UPDATE deliveries SET decide_at = 0 WHERE decide_at IS NOT NULL",
+            ] {
+                sqlx::query(sql).execute(&mut connection).await.unwrap();
+            }
+        }
+    }
+
+    /// SIGTERM, as a deploy sends it. The process has to be gone within ten seconds.
+    pub async fn stop(&mut self) {
+        let mut child = self.service.take().expect("a running service");
+        let pid = i32::try_from(child.id().unwrap()).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(10), child.wait()).await;
+        let status = ended.expect("the service ends within ten seconds").unwrap();
+        assert!(status.success(), "the service ended with {status}:\n{}", self.log());
+    }
+
+    /// A person comments on the issue, and GitHub tells the service. Gives the comment's id.
+    pub async fn comment(&self, login: &str, text: &str) -> i64 {
+        self.github.say(&self.url, REPO, self.issue, login, text).await.unwrap()
+    }
+
+    /// Waits for a value, with a bound.
+    pub async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut(&Self) -> Option<T>) -> T {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = look(self).await {
+                return found;
+            }
+            if tokio::time::Instant::now() > deadline {
+                panic!("waited in vain until {what}\n{}", self.account().await);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// What everybody saw, for a story that failed.
+    pub async fn account(&self) -> String {
+        let mut text = String::new();
+        for call in self.github.calls().await {
+            writeln!(text, "{} {} {}", call.status, call.method, call.path).unwrap();
+        }
+        for comment in self.github.thread(REPO, self.issue).await {
+            writeln!(text, "{}: {}", comment.author, comment.body).unwrap();
+        }
+        let log = self.log();
+        let start = log.len().saturating_sub(6000);
+        writeln!(text, "{}", &log[log.ceil_char_boundary(start)..]).unwrap();
+        text
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.dir.path().join(format!("service-{}.log", self.starts))
+    }
+
+    /// What the running service has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// The bot's reactions on a comment.
+    pub async fn reactions(&self, comment: i64) -> Vec<String> {
+        let found = self.github.reactions(&format!("comment:{comment}")).await;
+        found.into_iter().map(|reaction| reaction.content).collect()
+    }
+
+    /// Waits until the command of this comment is over: 👀 is gone, the final reaction is there.
+    pub async fn ended(&self, comment: i64) -> String {
+        self.until("the command is over", async |world| {
+            let reactions = world.reactions(comment).await;
+            match reactions.as_slice() {
+                [only] if only != "eyes" => Some(only.clone()),
+                _ => None,
+            }
+        })
+        .await
+    }
+
+    /// Waits until nothing is left to decide, to run or to tell.
+    pub async fn settled(&self) {
+        let store = self.store().await;
+        let mut quiet = 0;
+        self.until("everything is settled", async |_| {
+            let busy = store.has_open_tasks().await.unwrap() || store.has_open_promises().await.unwrap();
+            quiet = if busy { 0 } else { quiet + 1 };
+            (quiet >= 3).then_some(())
+        })
+        .await;
+        store.close().await;
+    }
+
+    /// A fresh issue, so that one world can tell many short stories.
+    pub async fn next_issue(&mut self) -> i64 {
+        self.issue = self.github.open_issue(REPO, PERSON, "Checkout button is misaligned", "Off by a pixel.").await;
+        self.issue
+    }
+
+    /// Pull requests that close the current issue.
+    pub async fn pulls(&self) -> Vec<PullView> {
+        let closes = format!("Closes #{}\n", self.issue);
+        self.github.pulls(REPO).await.into_iter().filter(|pull| pull.body.contains(&closes)).collect()
+    }
+
+    /// Branches the bot made for the current issue.
+    pub async fn branches(&self) -> Vec<String> {
+        let head = format!("agent/{}-", self.issue);
+        let all = self.github.branches(REPO).await.unwrap();
+        all.into_iter().map(|(name, _)| name).filter(|name| name.starts_with(&head)).collect()
+    }
+
+    /// The newest task.
+    pub async fn last_task(&self) -> Task {
+        self.tasks().await.into_iter().next().expect("a task")
+    }
+
+    /// Comments of the bot.
+    pub async fn answers(&self) -> Vec<CommentView> {
+        let thread = self.github.thread(REPO, self.issue).await;
+        thread.into_iter().filter(|comment| comment.author.ends_with("[bot]")).collect()
+    }
+
+    /// The only comment of the bot.
+    pub async fn only_answer(&self) -> String {
+        let answers = self.answers().await;
+        assert_eq!(answers.len(), 1, "{answers:?}");
+        answers[0].body.clone()
+    }
+
+    /// Waits for the n-th comment of the bot.
+    pub async fn answer(&self, number: usize) -> String {
+        self.until("there is an answer", async |world| Some(world.answers().await.get(number)?.body.clone())).await
+    }
+
+    pub async fn only_pull(&self) -> PullView {
+        let mut pulls = self.github.pulls(REPO).await;
+        assert_eq!(pulls.len(), 1, "{pulls:?}\n{}", self.account().await);
+        pulls.remove(0)
+    }
+
+    pub async fn store(&self) -> Store {
+        let location = match self.database.strip_prefix("sqlite://") {
+            Some(path) => Location::Sqlite(path.into()),
+            None => Location::Postgres { url: Secret::new(&*self.database), direct_url: Secret::new(&*self.database) },
+        };
+        Store::open(&location, Access::Visitor).await.unwrap()
+    }
+
+    pub async fn tasks(&self) -> Vec<Task> {
+        let store = self.store().await;
+        let page = TaskPage { limit: 100, ..TaskPage::default() };
+        let tasks = store.tasks(page).await.unwrap().into_iter().map(|(_, task)| task).collect();
+        store.close().await;
+        tasks
+    }
+
+    /// The log of a task, as its page gives it out.
+    pub async fn log_of(&self, task: &TaskId) -> String {
+        let url = format!("{}/tasks/{task}/log", self.url);
+        reqwest::get(url).await.unwrap().error_for_status().unwrap().text().await.unwrap()
+    }
+
+    pub fn file(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    /// The end of every story: a clean stop, nothing GitHub would have refused, no line at error
+    /// level, and the operator's secrets nowhere.
+    pub async fn finish(mut self) {
+        let mut seen = self.github.received().await.join("\n");
+        for task in self.tasks().await {
+            seen.push_str(&self.log_of(&task.id).await);
+            let page = format!("{}/tasks/{}", self.url, task.id);
+            seen.push_str(&reqwest::get(page).await.unwrap().text().await.unwrap());
+        }
+        self.stop().await;
+        assert_eq!(self.github.violations().await, Vec::<String>::new());
+        for number in 1..=self.starts {
+            let log = std::fs::read_to_string(self.dir.path().join(format!("service-{number}.log"))).unwrap();
+            assert!(!log.contains("\"level\":\"ERROR\""), "{log}");
+            seen.push_str(&log);
+        }
+        seen.push_str(&self.database_text().await);
+        let key = self.github.private_key.expose().lines().nth(1).unwrap().to_owned();
+        for (what, secret) in
+            [("model key", CANARY), ("webhook secret", self.github.webhook_secret.expose()), ("private key", &key)]
+        {
+            assert!(!seen.contains(secret), "the {what} got out");
+        }
+        assert!(!seen.contains("\"ghs_"), "a token got out");
+    }
+
+    async fn database_text(&self) -> String {
+        let Some(path) = self.database.strip_prefix("sqlite://") else {
+            let mut connection = postgres::connect(&self.database).await;
+            let mut text = String::new();
+            for sql in [
+                "SELECT t::text FROM tasks t",
+                "SELECT t::text FROM runs t",
+                "SELECT t::text FROM outbox t",
+                "SELECT t::text FROM deliveries t",
+                "SELECT t::text FROM installations t",
+            ] {
+                let rows: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut connection).await.unwrap();
+                text.push_str(&rows.join("\n"));
+            }
+            return text;
+        };
+        let mut text = String::new();
+        for end in ["", "-wal"] {
+            let bytes = std::fs::read(format!("{path}{end}")).unwrap_or_default();
+            text.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        text
+    }
+}
