@@ -98,6 +98,7 @@ impl Service {
             let listener = TcpListener::bind(address)
                 .await
                 .with_context(|| format!("cannot listen on {address}; set METRICS_ADDR"))?;
+            tracing::info!(address = %listener.local_addr()?, "figures");
             tracker.spawn(web::serve(listener, web::metrics_router(handle, web), stop.clone(), Grace(GRACE)));
         }
         Ok(Self { address, app, stop, tracker })

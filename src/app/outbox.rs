@@ -11,7 +11,7 @@ use super::intake::place;
 use super::run_task::retry_wait;
 use super::status_comment::CommentError;
 use crate::adapters::github::GitHubError;
-use crate::adapters::store::{DueEffect, Purpose, Verdict};
+use crate::adapters::store::{DueEffect, Purpose};
 use crate::domain::effect::{Effect, Reaction};
 use crate::domain::ids::Millis;
 use crate::domain::markdown::capped;
@@ -65,6 +65,7 @@ impl App {
                 tracing::warn!(error = &error as &dyn std::error::Error, "an effect has to wait for the database");
                 return;
             }
+            Err(CommentError::BudgetSpent { until }) => self.store.postpone_effect(due.seq, until).await,
             Err(CommentError::GitHub(error)) => self.put_off_or_give_up(due, &error, now).await,
         };
         if let Err(error) = stored {
@@ -152,9 +153,6 @@ impl App {
 
     async fn take(&self, due: &DueEffect) -> Result<(), CommentError> {
         let purpose = if due.effect.is_final() { Purpose::Result } else { Purpose::Courtesy };
-        match self.store.take_write(due.effect.thread().installation, purpose, self.clock.now()).await? {
-            Verdict::Allowed => Ok(()),
-            Verdict::WaitUntil(until) => Err(GitHubError::Limited { until }.into()),
-        }
+        self.take_write(due.effect.thread(), purpose).await
     }
 }

@@ -7,7 +7,7 @@ use crate::domain::comment::{StatusComment, task_marker};
 use crate::domain::ids::{CommentId, Millis};
 use crate::domain::prompt::Inputs;
 use crate::domain::run::Run;
-use crate::domain::task::Task;
+use crate::domain::task::{Task, Thread};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommentError {
@@ -15,6 +15,9 @@ pub(crate) enum CommentError {
     GitHub(#[from] GitHubError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Our own budget of writes is spent until then.
+    #[error("the budget of writes is spent")]
+    BudgetSpent { until: Millis },
 }
 
 impl App {
@@ -57,7 +60,7 @@ impl App {
             None => {
                 let inputs = self.store.inputs(&task.id).await?;
                 let markdown = self.status_markdown(task, run, inputs.as_ref());
-                self.take_write(task, Purpose::Result).await?;
+                self.take_write(&task.thread, Purpose::Result).await?;
                 self.github.create_comment(&place, issue, &markdown).await?
             }
         };
@@ -65,11 +68,11 @@ impl App {
         Ok(id)
     }
 
-    /// Takes a write out of the budget; a spent budget is a limit like GitHub's own.
-    pub(crate) async fn take_write(&self, task: &Task, purpose: Purpose) -> Result<(), CommentError> {
-        match self.store.take_write(task.thread.installation, purpose, self.clock.now()).await? {
+    /// Takes a write out of the installation's budget.
+    pub(crate) async fn take_write(&self, thread: &Thread, purpose: Purpose) -> Result<(), CommentError> {
+        match self.store.take_write(thread.installation, purpose, self.clock.now()).await? {
             Verdict::Allowed => Ok(()),
-            Verdict::WaitUntil(until) => Err(GitHubError::Limited { until }.into()),
+            Verdict::WaitUntil(until) => Err(CommentError::BudgetSpent { until }),
         }
     }
 
@@ -83,7 +86,7 @@ impl App {
         let id = self.ensure_status_comment(task, run, true).await?;
         let inputs = self.store.inputs(&task.id).await?;
         let markdown = self.status_markdown(task, run, inputs.as_ref());
-        self.take_write(task, purpose).await?;
+        self.take_write(&task.thread, purpose).await?;
         let place = super::intake::place(&task.thread);
         match self.github.edit_comment(&place, id, &markdown).await {
             Err(GitHubError::Missing) => {
@@ -100,7 +103,7 @@ impl App {
         let Ok(Some(id)) = self.store.comment(&task.id).await else { return };
         let now = self.clock.now();
         let blocked = self.store.blocked_until(task.thread.installation).await.unwrap_or(now);
-        if blocked > now || self.take_write(task, Purpose::Progress).await.is_err() {
+        if blocked > now || self.take_write(&task.thread, Purpose::Progress).await.is_err() {
             return;
         }
         let markdown = self.status_markdown(task, run, inputs);

@@ -9,7 +9,7 @@ use std::io::{Read as _, Write as _};
 
 use super::outbox::promise_in;
 use super::rows::row;
-use super::{Result, Store, StoreError, in_tx, read, write};
+use super::{Result, Store, StoreError, in_tx, lists, read, write};
 use crate::domain::decision::{DecisionCode, LedgerLine};
 use crate::domain::effect::Effect;
 use crate::domain::ids::{DeliveryId, IssueNumber, Millis, RepositoryId};
@@ -225,11 +225,7 @@ impl Store {
 
     /// When the next undecided delivery is due; `None`: there is none.
     pub(super) async fn next_pending_at(&self) -> Result<Option<Millis>> {
-        let at: Option<i64> = read!(self, |pool| {
-            sqlx::query_scalar("SELECT min(decide_at) FROM deliveries WHERE decide_at IS NOT NULL")
-                .fetch_one(pool)
-                .await
-        })?;
+        let at: Option<i64> = read!(self, |pool| { sqlx::query_scalar(lists::NEXT_PENDING).fetch_one(pool).await })?;
         Ok(at.map(Millis))
     }
 
@@ -276,15 +272,7 @@ impl Store {
     /// The last deliveries of a thread that may have held a command, newest first.
     pub async fn ledger(&self, repository: RepositoryId, issue: IssueNumber, limit: i64) -> Result<Vec<LedgerLine>> {
         let rows: Vec<WhyRow> = read!(self, |pool| {
-            sqlx::query_as(
-                "SELECT received_at, sender, decision, facts FROM deliveries \
-                 WHERE repository_id = $1 AND issue_number = $2 AND meaning IS NOT NULL ORDER BY seq DESC LIMIT $3",
-            )
-            .bind(repository.0)
-            .bind(issue.0)
-            .bind(limit)
-            .fetch_all(pool)
-            .await
+            sqlx::query_as(lists::LEDGER_OF_THREAD).bind(repository.0).bind(issue.0).bind(limit).fetch_all(pool).await
         })?;
         Ok(rows
             .into_iter()

@@ -8,7 +8,7 @@ use flate2::write::DeflateEncoder;
 use serde::{Deserialize, Serialize};
 
 use super::rows::{row, to_json};
-use super::{Lease, Result, Store, StoreError, in_tx, read};
+use super::{Lease, Result, Store, StoreError, in_tx, lists, read};
 use crate::domain::ids::{Millis, TaskId};
 use crate::domain::log_entry::{Kind, Line, LogEntry};
 use crate::domain::run::Run;
@@ -104,13 +104,7 @@ impl Store {
         let mut from = start.unwrap_or(0);
         while entries.len() < limit {
             let rows: Vec<ChunkRow> = read!(self, |pool| {
-                sqlx::query_as(
-                    "SELECT seq, at, body FROM log_entries WHERE task_id = $1 AND seq >= $2 ORDER BY seq LIMIT 16",
-                )
-                .bind(&task.0)
-                .bind(from)
-                .fetch_all(pool)
-                .await
+                sqlx::query_as(lists::LOG_CHUNKS).bind(&task.0).bind(from).fetch_all(pool).await
             })?;
             for row in &rows {
                 entries.extend(unpack(row, task)?.into_iter().filter(|entry| entry.seq > after));

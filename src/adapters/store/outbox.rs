@@ -1,7 +1,7 @@
 //! Outward effects that were promised and are not delivered yet.
 
 use super::rows::{json, row};
-use super::{Result, Store, in_tx, read, write};
+use super::{Result, Store, in_tx, lists, read, write};
 use crate::domain::effect::Effect;
 use crate::domain::ids::{IssueNumber, Millis, RepositoryId};
 
@@ -72,9 +72,7 @@ impl Store {
 
     /// When the next effect is due; `None`: none is waiting.
     pub async fn next_effect_at(&self) -> Result<Option<Millis>> {
-        let at: Option<i64> = read!(self, |pool| {
-            sqlx::query_scalar("SELECT min(due_at) FROM outbox WHERE due_at IS NOT NULL").fetch_one(pool).await
-        })?;
+        let at: Option<i64> = read!(self, |pool| { sqlx::query_scalar(lists::NEXT_EFFECT).fetch_one(pool).await })?;
         Ok(at.map(Millis))
     }
 

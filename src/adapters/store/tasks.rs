@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::outbox::promise_in;
 use super::rows::{TaskRow, json, to_json};
-use super::{Result, Store, StoreError, in_tx, read, write};
+use super::{Result, Store, StoreError, in_tx, lists, read, write};
 use crate::domain::effect::Effect;
 use crate::domain::ids::{CommentId, InstallationId, IssueNumber, Millis, RepositoryId, TaskId};
 use crate::domain::prompt::Inputs;
@@ -235,14 +235,7 @@ impl Store {
 
     async fn open_tasks(&self, repository: RepositoryId, issue: IssueNumber) -> Result<Vec<Task>> {
         let rows: Vec<TaskRow> = read!(self, |pool| {
-            sqlx::query_as(
-                "SELECT * FROM tasks WHERE repository_id = $1 AND issue_number = $2 AND state IN ('queued', 'running') \
-                 ORDER BY seq",
-            )
-            .bind(repository.0)
-            .bind(issue.0)
-            .fetch_all(pool)
-            .await
+            sqlx::query_as(lists::OPEN_TASKS_OF_THREAD).bind(repository.0).bind(issue.0).fetch_all(pool).await
         })?;
         rows.into_iter().map(TaskRow::task).collect()
     }
@@ -257,14 +250,7 @@ impl Store {
     /// The newest tasks of a thread.
     pub async fn tasks_of_thread(&self, repository: RepositoryId, issue: IssueNumber, limit: i64) -> Result<Vec<Task>> {
         let rows: Vec<TaskRow> = read!(self, |pool| {
-            sqlx::query_as(
-                "SELECT * FROM tasks WHERE repository_id = $1 AND issue_number = $2 ORDER BY seq DESC LIMIT $3",
-            )
-            .bind(repository.0)
-            .bind(issue.0)
-            .bind(limit)
-            .fetch_all(pool)
-            .await
+            sqlx::query_as(lists::TASKS_OF_THREAD).bind(repository.0).bind(issue.0).bind(limit).fetch_all(pool).await
         })?;
         rows.into_iter().map(TaskRow::task).collect()
     }
@@ -275,22 +261,14 @@ impl Store {
         let rows: Vec<TaskRow> = read!(self, |pool| {
             match page.repository {
                 Some(repository) => {
-                    sqlx::query_as(
-                        "SELECT * FROM tasks WHERE repository_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3",
-                    )
-                    .bind(repository.0)
-                    .bind(before)
-                    .bind(page.limit)
-                    .fetch_all(pool)
-                    .await
-                }
-                None => {
-                    sqlx::query_as("SELECT * FROM tasks WHERE seq < $1 ORDER BY seq DESC LIMIT $2")
+                    sqlx::query_as(lists::TASKS_OF_REPOSITORY)
+                        .bind(repository.0)
                         .bind(before)
                         .bind(page.limit)
                         .fetch_all(pool)
                         .await
                 }
+                None => sqlx::query_as(lists::TASKS).bind(before).bind(page.limit).fetch_all(pool).await,
             }
         })?;
         rows.into_iter().map(|row| Ok((row.seq, row.task()?))).collect()

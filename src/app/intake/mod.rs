@@ -152,10 +152,8 @@ impl App {
     async fn permission_of(&self, case: &Case<'_>) -> Result<Permission, Hindrance> {
         let place = place(case.thread);
         match self.github.permission(&place, &case.sender.login).await {
-            // The App may not look: then nobody is let in.
-            Err(GitHubError::Forbidden { .. } | GitHubError::Refused { .. } | GitHubError::Missing) => {
-                Ok(Permission::None)
-            }
+            // GitHub keeps saying no to the question itself: then nobody is let in.
+            Err(error) if !error.is_passing() && case.pending.attempts >= TRIES_OF_PERMISSION => Ok(Permission::None),
             answer => Ok(answer?),
         }
     }

@@ -10,6 +10,7 @@ impl From<CommentError> for CallError {
         match error {
             CommentError::GitHub(error) => Self::GitHub(error),
             CommentError::Store(error) => Self::Store(error),
+            CommentError::BudgetSpent { until } => Self::BudgetSpent { until },
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::RunContext;
 use super::patience::{BEFORE_WORK, Stop};
-use super::prepare::{git_env, run_spec, safe_git};
+use super::prepare::{Ended, git_env, run_spec, safe_git};
 use crate::adapters::github::FileContent;
 use crate::domain::change::{
     HeldBack, MAX_FILE_BYTES, MAX_FILES, MAX_TOTAL_BYTES, Mode, Selection, link_leaves_tree, read_blobs, select,
@@ -25,12 +25,17 @@ const BLOBS_FILE: &str = "blobs";
 pub(super) async fn collect(ctx: &mut RunContext) -> Result<(), Stop> {
     let base = ctx.inputs()?.base_sha.clone();
     git(ctx, "collect-base", &["read-tree", &base], None, None).await?;
-    git(ctx, "collect-add", &["add", "--all", "."], None, None).await?;
+    // A file that Git cannot take must not hold up the others.
+    let added = try_git(ctx, "collect-add", &["add", "--all", "--ignore-errors", "."], None, None).await?;
     let list = ["diff-index", "--cached", "--raw", "-z", "--no-renames", "--no-abbrev", &base];
     git(ctx, "collect-list", &list, None, Some(LIST_FILE)).await?;
     let raw = read(ctx, LIST_FILE, MAX_LIST_BYTES).await?;
     let mut selection =
         select(&raw).map_err(|error| Stop::Failed(Failure::ListUnreadable { tail: error.to_string() }))?;
+    if !added.is_ok() {
+        let reason = added.tail.lines().next().unwrap_or("Git could not add it").to_owned();
+        selection.held_back.push(HeldBack { path: "(not added)".to_owned(), reason });
+    }
     if selection.changes.len() > MAX_FILES {
         return Err(Stop::Failed(Failure::TooManyFiles { files: selection.changes.len() }));
     }
@@ -171,7 +176,7 @@ async fn read(ctx: &RunContext, file: &str, limit: u64) -> Result<Vec<u8>, Stop>
     .await
 }
 
-/// One Git command on an index of our own: the agent's staging does not matter.
+/// One Git command that has to succeed.
 async fn git(
     ctx: &RunContext,
     name: &str,
@@ -179,6 +184,18 @@ async fn git(
     stdin: Option<&str>,
     stdout: Option<&str>,
 ) -> Result<(), Stop> {
+    let ended = try_git(ctx, name, args, stdin, stdout).await?;
+    if ended.is_ok() { Ok(()) } else { Err(Stop::Failed(Failure::ListUnreadable { tail: ended.tail })) }
+}
+
+/// One Git command on an index of our own: the agent's staging does not matter.
+async fn try_git(
+    ctx: &RunContext,
+    name: &str,
+    args: &[&str],
+    stdin: Option<&str>,
+    stdout: Option<&str>,
+) -> Result<Ended, Stop> {
     let scratch = ctx.app.sandbox.paths(&ctx.sandbox()?).scratch;
     let mut env = git_env();
     env.push(("GIT_INDEX_FILE".to_owned(), Secret::new(format!("{scratch}/index"))));
@@ -190,6 +207,5 @@ async fn git(
         stdout: stdout.map(ToOwned::to_owned),
         timeout: TIMEOUT,
     };
-    let ended = run_spec(ctx, &spec).await?;
-    if ended.is_ok() { Ok(()) } else { Err(Stop::Failed(Failure::ListUnreadable { tail: ended.tail })) }
+    run_spec(ctx, &spec).await
 }

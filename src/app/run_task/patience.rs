@@ -30,6 +30,10 @@ pub(super) enum CallError {
     GitHub(GitHubError),
     Sandbox(SandboxError),
     Store(StoreError),
+    /// Our own budget of writes is spent until then.
+    BudgetSpent {
+        until: Millis,
+    },
     /// A step's own end.
     Stop(Stop),
 }
@@ -130,6 +134,7 @@ impl RunContext {
             CallError::Sandbox(SandboxError::Gone) => Ok(Next::GiveUp(Stop::SandboxLost)),
             CallError::Sandbox(error) if error.is_passing() && tries + 1 < TRIES_OF_SANDBOX => Ok(again),
             CallError::Sandbox(error) => give_up(Failure::SandboxFailed { message: error.to_string() }),
+            CallError::BudgetSpent { until } => Ok(Next::WaitUntil(until)),
             CallError::GitHub(GitHubError::Limited { until }) => {
                 self.block_installation(until).await;
                 Ok(Next::WaitUntil(until))

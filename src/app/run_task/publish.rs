@@ -73,7 +73,7 @@ async fn push_once(
     for _ in 0..MAX_MOVES {
         match github.branch_head(&place, branch).await? {
             None => {
-                ctx.app.take_write(&ctx.task, Purpose::Result).await?;
+                ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
                 match github.create_branch(&place, branch, base).await {
                     Ok(()) => {}
                     // Somebody made it in between: look again.
@@ -91,7 +91,7 @@ async fn push_once(
                 return Err(Failure::BranchTaken { branch: branch.to_owned() }.into());
             }
         }
-        ctx.app.take_write(&ctx.task, Purpose::Result).await?;
+        ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
         let commit = NewCommit { branch, parent: base, message, changes: &selection.changes, content: files };
         match github.create_commit(&place, &commit).await {
             Err(GitHubError::Moved { .. }) => {}
@@ -130,7 +130,7 @@ async fn open_pull(ctx: &RunContext, branch: &str) -> Result<PullLink, Stop> {
             if let Some(found) = github.find_pull(&place, branch).await? {
                 return Ok(found);
             }
-            ctx.app.take_write(&ctx.task, Purpose::Result).await?;
+            ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
             Ok(github.create_pull(&place, pull).await?)
         })
         .await?;

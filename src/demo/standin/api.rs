@@ -7,7 +7,7 @@ use serde_json::json;
 use super::server::{Answer, Asked};
 use super::state::World;
 use super::tokens::Token;
-use super::{APP_SLUG, INSTALLATION, graphql, issues, pulls, refs};
+use super::{APP_SLUG, FIRST_INSTALLATION, graphql, issues, pulls, refs};
 use crate::domain::ids::Millis;
 
 /// A call that was let in: for which repository, and with which token.
@@ -31,7 +31,8 @@ pub(super) async fn answer(world: &mut World, asked: &Asked) -> Answer {
             as_app(world, asked, |_| Answer::json(200, &json!({ "id": 42, "slug": APP_SLUG, "name": "Hireling" })))
         }
         ["app", "installations", id, "access_tokens"] if asked.method == Method::POST => {
-            let is_ours = *id == INSTALLATION.to_string();
+            let known = FIRST_INSTALLATION..=world.installation;
+            let is_ours = id.parse().is_ok_and(|id: i64| known.contains(&id));
             as_app(world, asked, |world| if is_ours { mint(world, asked) } else { Answer::refused(404, "Not Found") })
         }
         ["installation", "token"] if asked.method == Method::DELETE => match bearer(asked) {

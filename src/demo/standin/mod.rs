@@ -42,8 +42,8 @@ pub struct Standin {
     _server: tokio_util::sync::DropGuard,
 }
 
-/// The installation that every repository of the stand-in belongs to.
-pub const INSTALLATION: i64 = 5001;
+/// The first installation; repositories belong to the newest.
+const FIRST_INSTALLATION: i64 = 5001;
 pub const APP_SLUG: &str = "hireling";
 
 impl Standin {
@@ -113,6 +113,12 @@ impl Standin {
     /// A person comments. Gives the comment's id; `deliver_comment` tells the App.
     pub async fn comment(&self, repo: &str, issue: i64, login: &str, body: &str) -> i64 {
         self.world.lock().await.add_comment(repo, issue, login, body)
+    }
+
+    /// The App is installed anew: from here on everything belongs to another installation, with its
+    /// own budget of writes.
+    pub async fn install_anew(&self) {
+        self.world.lock().await.installation += 1;
     }
 
     pub async fn edit_comment(&self, id: i64, body: &str) {

@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::INSTALLATION;
 use super::state::{Comment, Issue, Repository, World};
 
 pub(super) fn user(world: &World, login: &str) -> Value {
@@ -77,7 +76,7 @@ pub(super) fn comment_created(world: &World, id: i64) -> Value {
         "comment": comment(world, place, found),
         "repository": repository(world, place),
         "sender": user(world, &found.author),
-        "installation": { "id": INSTALLATION, "node_id": "MDIz" },
+        "installation": { "id": world.installation, "node_id": "MDIz" },
     })
 }
 
@@ -89,6 +88,6 @@ pub(super) fn issue_opened(world: &World, repo: &str, number: i64) -> Value {
         "issue": issue(world, place, about),
         "repository": repository(world, place),
         "sender": user(world, &about.author),
-        "installation": { "id": INSTALLATION, "node_id": "MDIz" },
+        "installation": { "id": world.installation, "node_id": "MDIz" },
     })
 }

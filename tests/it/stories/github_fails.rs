@@ -55,7 +55,8 @@ async fn by_an_error_of_the_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn by_a_page_of_the_proxy() {
-    each_call_fails(When::Before, answer(502, &[("content-type", "text/html")], "<html>Bad Gateway</html>"), false).await;
+    each_call_fails(When::Before, answer(502, &[("content-type", "text/html")], "<html>Bad Gateway</html>"), false)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

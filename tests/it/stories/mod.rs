@@ -1,5 +1,13 @@
 //! One promise per file, in the words of the people who rely on it.
 
 mod comment_to_pull_request;
+mod control;
 mod crash_and_resume;
+mod duplicate_delivery;
 mod github_fails;
+mod not_allowed;
+mod outcomes;
+mod real_agents;
+mod secrets_stay_secret;
+mod settings;
+mod webhook_edge;

@@ -21,8 +21,6 @@ use super::postgres;
 
 pub const REPO: &str = "acme/shop";
 pub const PERSON: &str = "maria";
-/// A secret of the operator. It must be found nowhere outside the settings.
-pub const CANARY: &str = "sk-ant-canary/0123456789abcdef+ZZ";
 const PATIENCE: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(20);
 
@@ -38,6 +36,8 @@ impl Engine {
 
 /// How a world is set up before the service starts.
 pub struct Builder {
+    /// A secret of the operator. It must be found nowhere outside the settings.
+    pub canary: String,
     engine: Engine,
     agents: String,
     settings: Vec<(String, String)>,
@@ -48,6 +48,7 @@ pub struct World {
     pub github: Standin,
     pub url: String,
     pub issue: i64,
+    pub canary: String,
     dir: TempDir,
     database: String,
     settings: Vec<(String, String)>,
@@ -61,6 +62,7 @@ pub const EDIT: &str = "echo 'I will fix it'; echo fixed > fixed.txt; echo 'Fixe
 impl Builder {
     pub fn new(engine: Engine) -> Self {
         let builder = Self {
+            canary: format!("sk-ant-canary/{:032x}+ZZ", rand::random::<u128>()),
             engine,
             agents: String::new(),
             settings: Vec::new(),
@@ -114,7 +116,7 @@ impl Builder {
             ("GITHUB_URL", &github.url),
             ("GITHUB_API_URL", &github.api_url()),
             ("SANDBOX_PROVIDER", "local"),
-            ("ANTHROPIC_API_KEY", CANARY),
+            ("ANTHROPIC_API_KEY", &self.canary),
             ("AGENTS_FILE", &agents_file.display().to_string()),
             ("METRICS_ADDR", "off"),
             ("LOG_FORMAT", "json"),
@@ -123,7 +125,17 @@ impl Builder {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec();
         settings.extend(self.settings);
-        let mut world = World { github, url: String::new(), issue, dir, database, settings, service: None, starts: 0 };
+        let mut world = World {
+            github,
+            url: String::new(),
+            issue,
+            canary: self.canary,
+            dir,
+            database,
+            settings,
+            service: None,
+            starts: 0,
+        };
         world.restart().await;
         Some(world)
     }
@@ -269,8 +281,10 @@ impl World {
         store.close().await;
     }
 
-    /// A fresh issue, so that one world can tell many short stories.
+    /// A fresh issue, so that one world can tell many short stories, in an installation of its own,
+    /// so that they do not share a budget of writes.
     pub async fn next_issue(&mut self) -> i64 {
+        self.github.install_anew().await;
         self.issue = self.github.open_issue(REPO, PERSON, "Checkout button is misaligned", "Off by a pixel.").await;
         self.issue
     }
@@ -339,6 +353,33 @@ impl World {
         reqwest::get(url).await.unwrap().error_for_status().unwrap().text().await.unwrap()
     }
 
+    /// Runs the program beside the service. Gives whether it succeeded, and what it said.
+    pub async fn run(&self, args: &[&str]) -> (bool, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_hireling"))
+            .args(args)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .envs(self.settings.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.dir.path())
+            .output()
+            .await
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// Another value for a setting, for the next start.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// More agents, for the next start.
+    pub fn add_agents(&self, toml: &str) {
+        let path = self.dir.path().join("agents.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{text}\n{toml}")).unwrap();
+    }
+
     pub fn file(&self, path: &str) -> PathBuf {
         self.dir.path().join(path)
     }
@@ -346,6 +387,7 @@ impl World {
     /// The end of every story: a clean stop, nothing GitHub would have refused, no line at error
     /// level, and the operator's secrets nowhere.
     pub async fn finish(mut self) {
+        self.github.set_faults(Vec::new());
         let mut seen = self.github.received().await.join("\n");
         for task in self.tasks().await {
             seen.push_str(&self.log_of(&task.id).await);
@@ -361,9 +403,11 @@ impl World {
         }
         seen.push_str(&self.database_text().await);
         let key = self.github.private_key.expose().lines().nth(1).unwrap().to_owned();
-        for (what, secret) in
-            [("model key", CANARY), ("webhook secret", self.github.webhook_secret.expose()), ("private key", &key)]
-        {
+        for (what, secret) in [
+            ("model key", self.canary.as_str()),
+            ("webhook secret", self.github.webhook_secret.expose()),
+            ("private key", &key),
+        ] {
             assert!(!seen.contains(secret), "the {what} got out");
         }
         assert!(!seen.contains("\"ghs_"), "a token got out");

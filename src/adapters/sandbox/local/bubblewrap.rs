@@ -66,23 +66,21 @@ impl Isolation {
         }
     }
 
-    /// The argument vector that starts `argv` shut in. The environment is handed on as it is: as an
-    /// argument it would show in the list of processes.
-    pub(super) fn wrap(self, dir: &Path, paths: &Paths, argv: &[String]) -> Vec<String> {
+    /// The options under which bubblewrap shuts a command in. They hold paths of the host, which the
+    /// command could read in the list of processes: they are handed over in a file, not as arguments.
+    pub(super) fn options(self, dir: &Path, paths: &Paths) -> Option<Vec<String>> {
         if self == Self::None {
-            return argv.to_vec();
+            return None;
         }
-        let mut args = vec!["bwrap".to_owned()];
-        args.extend(base_args());
+        let mut args = base_args();
         let host = |part: &str| dir.join(part).display().to_string();
         for (part, inner) in
             [("home", paths.home.as_str()), ("project", &paths.project), ("scratch", &paths.scratch), ("tmp", "/tmp")]
         {
             args.extend(["--bind".to_owned(), host(part), inner.to_owned()]);
         }
-        args.extend(["--chdir".to_owned(), paths.project.clone(), "--".to_owned()]);
-        args.extend(argv.iter().cloned());
-        args
+        args.extend(["--chdir".to_owned(), paths.project.clone()]);
+        Some(args)
     }
 }
 

@@ -62,9 +62,12 @@ fn checked(name: &str) -> Result<&str> {
 impl LocalSandbox {
     /// `root` is made if it is not there. Finds out once how well commands can be shut in.
     pub fn new(root: &Path, program: PathBuf) -> io::Result<Self> {
+        Self::with_isolation(root, program, Isolation::probe())
+    }
+
+    pub fn with_isolation(root: &Path, program: PathBuf, isolation: Isolation) -> io::Result<Self> {
         std::fs::create_dir_all(root)?;
-        let root = root.canonicalize()?;
-        Ok(Self { isolation: Isolation::probe(), root, program })
+        Ok(Self { root: root.canonicalize()?, program, isolation })
     }
 
     pub fn isolation(&self) -> Isolation {
@@ -98,7 +101,8 @@ impl LocalSandbox {
         };
         Ok(supervisor::Order {
             run_dir: self.command_dir(id, &spec.name)?,
-            argv: self.isolation.wrap(&dir, &paths, &spec.argv),
+            argv: spec.argv.clone(),
+            shut_in: self.isolation.options(&dir, &paths),
             cwd: dir.join("project"),
             env,
             stdin: scratch(&spec.stdin)?,

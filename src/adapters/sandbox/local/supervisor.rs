@@ -4,11 +4,13 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -27,6 +29,8 @@ const MAX_OUTPUT_BYTES: u64 = 512 * 1024 * 1024;
 pub(super) struct Order {
     pub run_dir: PathBuf,
     pub argv: Vec<String>,
+    /// Options of bubblewrap, if the command is to be shut in.
+    pub shut_in: Option<Vec<String>>,
     pub cwd: PathBuf,
     pub env: Vec<(String, String)>,
     pub stdin: Option<PathBuf>,
@@ -103,7 +107,15 @@ fn record_exit(dir: &Path, exit: Exit) -> std::io::Result<()> {
 }
 
 fn spawn(order: &Order) -> std::io::Result<Child> {
-    let program = order.argv.first().ok_or_else(|| std::io::Error::other("nothing to run"))?;
+    let nothing = || std::io::Error::other("nothing to run");
+    // Held open until the child has it.
+    let options = order.shut_in.as_ref().map(|options| options_file(&order.run_dir, options)).transpose()?;
+    let mut argv = order.argv.clone();
+    if let Some(file) = &options {
+        let lead = ["bwrap".to_owned(), "--args".to_owned(), file.as_raw_fd().to_string(), "--".to_owned()];
+        argv.splice(0..0, lead);
+    }
+    let (program, arguments) = argv.split_first().ok_or_else(nothing)?;
     let stdin = match &order.stdin {
         Some(path) => Stdio::from(File::open(path)?),
         None => Stdio::null(),
@@ -117,7 +129,7 @@ fn spawn(order: &Order) -> std::io::Result<Child> {
         None => Stdio::from(File::create(order.run_dir.join("stdout"))?),
     };
     Command::new(program)
-        .args(order.argv.get(1..).unwrap_or_default())
+        .args(arguments)
         .current_dir(&order.cwd)
         .env_clear()
         .envs(order.env.iter().map(|(name, value)| (name, value)))
@@ -126,6 +138,15 @@ fn spawn(order: &Order) -> std::io::Result<Child> {
         .stderr(File::create(order.run_dir.join("stderr"))?)
         .process_group(0)
         .spawn()
+}
+
+/// A file that the next child inherits, with one option after the other.
+fn options_file(dir: &Path, options: &[String]) -> std::io::Result<File> {
+    let path = dir.join("options");
+    std::fs::write(&path, options.iter().flat_map(|option| [option.as_bytes(), b"\0"].concat()).collect::<Vec<u8>>())?;
+    let file = File::open(path)?;
+    fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    Ok(file)
 }
 
 /// Waits for the end of the command, of its time, or of our patience.

@@ -1,0 +1,160 @@
+//! Claims, log lines and list reads, straight on the store.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hireling::adapters::store::{Access, Location, Store, TaskPage};
+use hireling::domain::ids::{IssueNumber, Millis, RepositoryId, RunId};
+use hireling::domain::log_entry::{Kind, Line};
+use hireling::domain::run::{Ending, Step};
+use hireling::domain::secret::Secret;
+use hireling::domain::task::Outcome;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+
+use super::{CELL, ms, percentile, seed};
+
+const LEASE: Duration = Duration::from_secs(60);
+
+/// A database to measure on.
+pub struct Database {
+    url: String,
+    dir: Option<tempfile::TempDir>,
+}
+
+impl Database {
+    pub fn sqlite() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { url: format!("sqlite://{}", dir.path().join("bench.db").display()), dir: Some(dir) }
+    }
+
+    /// On the server that `TEST_DATABASE_URL` names.
+    pub async fn postgres() -> Option<Self> {
+        let Ok(server) = std::env::var("TEST_DATABASE_URL") else {
+            println!("SKIPPED: PostgreSQL, because TEST_DATABASE_URL is not set");
+            return None;
+        };
+        let name = format!("bench_{:032x}", rand::random::<u128>());
+        let mut connection = sqlx::PgConnection::connect(&server).await.unwrap();
+        connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
+        let mut url = url::Url::parse(&server).unwrap();
+        url.set_path(&name);
+        Some(Self { url: url.to_string(), dir: None })
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub fn name(&self) -> &'static str {
+        if self.dir.is_some() { "SQLite" } else { "PostgreSQL" }
+    }
+
+    async fn store(&self) -> Store {
+        let location = match self.url.strip_prefix("sqlite://") {
+            Some(path) => Location::Sqlite(path.into()),
+            None => Location::Postgres { url: Secret::new(&*self.url), direct_url: Secret::new(&*self.url) },
+        };
+        Store::open(&location, Access::Visitor).await.unwrap()
+    }
+
+    async fn empty(&self) {
+        let sql = "DELETE FROM tasks";
+        if self.dir.is_some() {
+            sqlx::SqliteConnection::connect(&self.url).await.unwrap().execute(sql).await.unwrap();
+        } else {
+            sqlx::PgConnection::connect(&self.url).await.unwrap().execute("TRUNCATE tasks CASCADE").await.unwrap();
+        }
+    }
+}
+
+pub async fn claims_and_logs(database: &Database) {
+    let store = database.store().await;
+    println!("\n## Claims (claim and settle), {}", database.name());
+    println!("| backlog | workers | claims per second | p99 ms |\n|---|---|---|---|");
+    for backlog in [10_000, 1_000_000] {
+        database.empty().await;
+        seed::tasks(&database.url, "queued", backlog).await;
+        for workers in [1, 4, 16] {
+            let (count, p99) = claim_for_a_while(&store, workers).await;
+            println!("| {backlog} | {workers} | {count:.0} | {} |", ms(p99));
+        }
+    }
+    println!("\n## Log lines of 100 bytes, {}", database.name());
+    println!("| lines per batch | lines per second |\n|---|---|");
+    let claimed = store.claim("bench", LEASE, Millis(1)).await.unwrap().unwrap();
+    let id = RunId("bench-run".into());
+    let mut run = store.begin_run(&claimed.lease, id, 1, Millis(1)).await.unwrap();
+    run.step = Step::Agent;
+    for batch in [1, 32, 256] {
+        let lines: Vec<Line> =
+            (0..batch).map(|n| Line::new(Kind::Info, format!("{n:08} compiling module {:>76}", n * 7919))).collect();
+        let (begin, mut stored) = (Instant::now(), 0usize);
+        while begin.elapsed() < CELL {
+            stored += store.record(&claimed.lease, &run, &lines, Millis(2)).await.unwrap().len();
+        }
+        println!("| {batch} | {:.0} |", stored as f64 / begin.elapsed().as_secs_f64());
+    }
+    store.close().await;
+}
+
+async fn claim_for_a_while(store: &Store, workers: usize) -> (f64, Duration) {
+    let begin = Instant::now();
+    let ending = Arc::new(Ending { outcome: Outcome::NoChanges, reason: String::new(), detail: String::new() });
+    let loops = (0..workers).map(|worker| {
+        let (store, ending) = (store.clone(), Arc::clone(&ending));
+        tokio::spawn(async move {
+            let mut times = Vec::new();
+            while begin.elapsed() < CELL {
+                let asked = Instant::now();
+                let claimed = store.claim_queued(&format!("w{worker}"), LEASE, Millis(1)).await.unwrap();
+                times.push(asked.elapsed());
+                if let Some(claimed) = claimed {
+                    store.settle(&claimed.lease, &ending, &[], Millis(2)).await.unwrap();
+                }
+            }
+            times
+        })
+    });
+    let mut times: Vec<Duration> =
+        futures::future::join_all(loops).await.into_iter().flat_map(|times| times.unwrap()).collect();
+    times.sort_unstable();
+    (times.len() as f64 / begin.elapsed().as_secs_f64(), percentile(&times, 0.99))
+}
+
+pub async fn reads(database: &Database) {
+    println!("\n## List reads, 50 tasks of one of 50 repositories, {}", database.name());
+    println!("| tasks | list | p50 ms | p99 ms |\n|---|---|---|---|");
+    for count in [1_000u64, 1_000_000] {
+        database.empty().await;
+        seed::tasks(&database.url, "succeeded", count).await;
+        let store = database.store().await;
+        let newest = TaskPage { repository: None, before: None, limit: 50 };
+        let last = store.tasks(newest).await.unwrap()[0].0;
+        let middle = last - i64::try_from(count / 2).unwrap();
+        let of_repository = TaskPage { repository: Some(RepositoryId(7)), ..newest };
+        for (name, page) in [
+            ("newest", newest),
+            ("deep page", TaskPage { before: Some(middle), ..newest }),
+            ("newest of a repository", of_repository),
+            ("deep page of a repository", TaskPage { before: Some(middle), ..of_repository }),
+        ] {
+            let times = time(300, async || drop(store.tasks(page).await.unwrap())).await;
+            println!("| {count} | {name} | {} | {} |", ms(percentile(&times, 0.5)), ms(percentile(&times, 0.99)));
+        }
+        let thread = async || drop(store.tasks_of_thread(RepositoryId(7), IssueNumber(6), 10).await.unwrap());
+        let times = time(300, thread).await;
+        println!("| {count} | of a thread | {} | {} |", ms(percentile(&times, 0.5)), ms(percentile(&times, 0.99)));
+        store.close().await;
+    }
+}
+
+async fn time(rounds: usize, mut ask: impl AsyncFnMut()) -> Vec<Duration> {
+    let mut times = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
+        let begin = Instant::now();
+        ask().await;
+        times.push(begin.elapsed());
+    }
+    times.sort_unstable();
+    times
+}

@@ -1,0 +1,28 @@
+//! Many rows, made by the databases themselves.
+
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+
+/// Columns of a task row, from a running number `n`.
+const COLUMNS: &str = "id, delivery_guid, meaning, installation_id, repository_id, repository, issue_number, is_pull, \
+    subject, triggered_at, requester_id, requester, agent, options, request, state, created_at, started_at";
+
+fn values(state: &str) -> String {
+    format!(
+        "'{state}' || n, 'g', '{state}' || n, n % 50 + 1, n % 50 + 1, 'acme/shop', n, FALSE, '\"issue\"', n, 7, 'maria', \
+         'ours', '{{}}', 'fix it', '{state}', n, n"
+    )
+}
+
+pub async fn tasks(url: &str, state: &str, count: u64) {
+    let insert = format!("INSERT INTO tasks ({COLUMNS}) SELECT {}", values(state));
+    if let Some(path) = url.strip_prefix("sqlite://") {
+        let mut connection = sqlx::SqliteConnection::connect(&format!("sqlite://{path}")).await.unwrap();
+        let rows = format!("WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < {count}) ");
+        connection.execute(AssertSqlSafe(format!("{rows}{insert} FROM r"))).await.unwrap();
+        connection.execute("ANALYZE").await.unwrap();
+        return;
+    }
+    let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
+    connection.execute(AssertSqlSafe(format!("{insert} FROM generate_series(1, {count}) AS r(n)"))).await.unwrap();
+    connection.execute("VACUUM ANALYZE tasks").await.unwrap();
+}
