@@ -64,9 +64,13 @@ impl Server {
         let secret = github.webhook_secret.expose().to_owned();
         let mut server = Self { child, address, secret, started_in: Duration::ZERO, _github: github, _dir: dir };
         let mut number = 0;
-        while !matches!(TcpStream::connect(&server.address).await, Ok(mut stream) if server.one(&mut stream, Sort::Ignored, number).await)
-        {
+        loop {
             number += 1;
+            if let Ok(mut stream) = TcpStream::connect(&server.address).await
+                && server.one(&mut stream, Sort::Ignored, number).await
+            {
+                break;
+            }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         server.started_in = begin.elapsed();

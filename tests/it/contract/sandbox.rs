@@ -209,7 +209,7 @@ async fn killing_a_command_ends_everything_it_started() {
 async fn a_stopped_sandbox_is_gone_with_all_it_ran() {
     for bench in all().await {
         bench.sandbox.start(&bench.id, &command("long", &["sleep", "71236"])).await.unwrap();
-        assert_eq!(bench.sandbox.list().await.unwrap(), [bench.id.clone()]);
+        assert_eq!(bench.sandbox.list().await.unwrap(), std::slice::from_ref(&bench.id));
         bench.sandbox.stop(&bench.id).await.unwrap();
         bench.sandbox.stop(&bench.id).await.unwrap();
         assert_eq!(bench.sandbox.list().await.unwrap(), []);

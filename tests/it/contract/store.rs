@@ -114,7 +114,7 @@ impl Bench {
     async fn queue(&self, installation: i64, issue: i64) -> TaskId {
         let meaning = self.clock.new_id();
         let task = self.task(&meaning, thread(installation, issue));
-        assert_eq!(self.admit(&[task.clone()], LIMITS).await, Admission::Accepted);
+        assert_eq!(self.admit(std::slice::from_ref(&task), LIMITS).await, Admission::Accepted);
         task.id
     }
 
@@ -178,7 +178,7 @@ async fn a_decision_is_made_once() {
 async fn the_same_command_makes_one_task() {
     for bench in both().await {
         let task = bench.task("meaning", thread(1, 1));
-        assert_eq!(bench.admit(&[task.clone()], LIMITS).await, Admission::Accepted);
+        assert_eq!(bench.admit(std::slice::from_ref(&task), LIMITS).await, Admission::Accepted);
         let again = NewTask { id: TaskId("other".into()), ..task };
         assert_eq!(bench.admit(&[again], LIMITS).await, Admission::Duplicate);
         assert_eq!(bench.store.tasks(TaskPage { limit: 10, ..TaskPage::default() }).await.unwrap().len(), 1);

@@ -112,6 +112,8 @@ async fn bodies_up_to_githubs_cap_are_taken_and_larger_ones_are_not() {
     for (status, _) in futures::future::join_all(together).await {
         assert!(matches!(status, 202 | 503), "{status}");
     }
+    let peak = world.peak_memory_mib();
+    assert!(peak <= 160, "the service used {peak} MiB");
     world.finish().await;
 }
 

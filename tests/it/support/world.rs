@@ -353,6 +353,14 @@ impl World {
         reqwest::get(url).await.unwrap().error_for_status().unwrap().text().await.unwrap()
     }
 
+    /// The most memory that the running service ever held.
+    pub fn peak_memory_mib(&self) -> u64 {
+        let pid = self.service.as_ref().and_then(Child::id).expect("a running service");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    }
+
     /// Runs the program beside the service. Gives whether it succeeded, and what it said.
     pub async fn run(&self, args: &[&str]) -> (bool, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_hireling"))
