@@ -93,7 +93,11 @@ impl Service {
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
         app.start(role, &stop, &tracker).await;
         let web = Web::new(Arc::clone(&app), webhook_secrets, stop.clone());
-        tracker.spawn(web::serve(listener, web::router(Arc::clone(&web)), stop.clone(), Grace(GRACE)));
+        let router = match role {
+            Role::All | Role::Web => web::router(Arc::clone(&web)),
+            Role::Worker => web::worker_router(Arc::clone(&web)),
+        };
+        tracker.spawn(web::serve(listener, router, stop.clone(), Grace(GRACE)));
         if let (Some(address), Some(handle)) = (metrics_address, metrics) {
             let listener = TcpListener::bind(address)
                 .await
@@ -112,6 +116,19 @@ impl Service {
             tracing::warn!("not everything ended in time; leases end by themselves");
         }
         self.app.store.close().await;
+    }
+}
+
+impl Service {
+    /// Stops, and ends every sandbox: for a service that does not come back.
+    pub async fn discard(self) {
+        let app = Arc::clone(&self.app);
+        self.stop().await;
+        for sandbox in app.sandbox.list().await.unwrap_or_default() {
+            if let Err(error) = app.sandbox.stop(&sandbox).await {
+                tracing::warn!(sandbox = %sandbox.0, error = %error, "a sandbox stays behind");
+            }
+        }
     }
 }
 

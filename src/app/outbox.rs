@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
@@ -26,33 +27,34 @@ const COURTESY_LIMIT: Duration = Duration::from_secs(6 * 3600);
 const RESULT_LIMIT: Duration = Duration::from_secs(3 * 24 * 3600);
 /// A thing not found may only not be replicated yet (fault F25).
 const TRIES_IF_MISSING: i64 = 3;
+const SETTLING: Duration = Duration::from_secs(15);
 const TRIES_IF_UNAUTHORIZED: i64 = 4;
 
+/// Delivers effects as they come, until told to stop. One that is slow holds up no other thread.
 pub(super) async fn deliver_all(app: Arc<App>, stop: CancellationToken) {
+    let mut under_way = JoinSet::new();
     while !stop.is_cancelled() {
         let now = app.clock.now();
-        let due = match app.store.claim_effects(now, now.after(CLAIM)).await {
-            Ok(due) => due,
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "promised effects cannot be read");
-                Vec::new()
+        match app.store.claim_effects(now, now.after(CLAIM)).await {
+            Ok(due) => {
+                for effect in due {
+                    let app = Arc::clone(&app);
+                    under_way.spawn(async move { app.deliver(&effect).await });
+                }
             }
-        };
-        if !due.is_empty() {
-            let deliveries = futures::future::join_all(due.iter().map(|effect| app.deliver(effect)));
-            tokio::select! {
-                _ = deliveries => continue,
-                // What is under way is repeated by the next process, which looks first.
-                () = stop.cancelled() => break,
-            }
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "promised effects cannot be read"),
         }
         let soon = app.store.next_effect_at().await.ok().flatten().map_or(LOOK_EVERY, |at| at.since(app.clock.now()));
         tokio::select! {
             () = app.signals.outbox.notified() => {}
+            // The next effect of the same thread may go now.
+            Some(_) = under_way.join_next() => {}
             () = tokio::time::sleep(soon.clamp(Duration::from_millis(10), LOOK_EVERY)) => {}
             () = stop.cancelled() => {}
         }
     }
+    // What is under way is repeated by the next process, which looks first.
+    under_way.shutdown().await;
 }
 
 impl App {
@@ -89,7 +91,7 @@ impl App {
         }
         let limit = if due.effect.is_final() { RESULT_LIMIT } else { COURTESY_LIMIT };
         let hopeful = match error {
-            GitHubError::Missing => due.attempts < TRIES_IF_MISSING,
+            GitHubError::Missing => due.attempts < TRIES_IF_MISSING || now.since(due.promised_at) < SETTLING,
             GitHubError::Unauthorized => due.attempts < TRIES_IF_UNAUTHORIZED,
             other => other.is_passing() && now.since(due.promised_at) < limit,
         };
@@ -111,6 +113,7 @@ impl App {
         }
         let (place, github) = (place(thread), &self.github);
         match &due.effect {
+            Effect::React { .. } if self.store.is_reaction_overtaken(&due.effect).await? => Ok(()),
             Effect::React { subject, reaction, .. } => {
                 self.take(due).await?;
                 Ok(github.react(&place, thread.issue, *subject, *reaction).await?)

@@ -91,8 +91,9 @@ impl App {
         match self.github.edit_comment(&place, id, &markdown).await {
             Err(GitHubError::Missing) => {
                 self.store.store_comment(&task.id, None).await?;
-                self.ensure_status_comment(task, run, true).await?;
-                Ok(())
+                let again = self.ensure_status_comment(task, run, true).await?;
+                // Found, not made: it was only out of sight, and still has to be written.
+                if again == id { Err(GitHubError::Missing.into()) } else { Ok(()) }
             }
             answer => Ok(answer?),
         }

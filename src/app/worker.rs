@@ -20,6 +20,8 @@ use crate::domain::run::{Ending, Step};
 
 const LEASE: Duration = Duration::from_secs(60);
 const RENEW_EVERY: Duration = Duration::from_secs(15);
+/// A worker stops this long before its lease is over.
+const MARGIN: Duration = Duration::from_secs(5);
 /// How often the queue is looked at when nobody calls: other processes cannot wake this one.
 const LOOK_EVERY_SQLITE: Duration = Duration::from_secs(5);
 const LOOK_EVERY_POSTGRES: Duration = Duration::from_secs(1);
@@ -133,11 +135,16 @@ async fn hold(app: Arc<App>, claimed: Claimed, stop: CancellationToken) {
 /// Keeps the lease until something ends the holding.
 async fn watch(app: &App, lease: &Lease, stop: &CancellationToken, is_publishing: impl Fn() -> bool) -> Interruption {
     let mut cancels = app.signals.cancels.subscribe();
-    let mut valid_until = tokio::time::Instant::now() + LEASE;
+    let mut valid_until = tokio::time::Instant::now() + LEASE - MARGIN;
     loop {
-        match app.store.renew(lease, LEASE).await {
+        // Counted from before the asking: the database's own time is never later than ours.
+        let asked_at = tokio::time::Instant::now();
+        let Ok(renewed) = tokio::time::timeout_at(valid_until, app.store.renew(lease, LEASE)).await else {
+            return Interruption::LeaseLost;
+        };
+        match renewed {
             Ok(by) => {
-                valid_until = tokio::time::Instant::now() + LEASE;
+                valid_until = asked_at + LEASE - MARGIN;
                 // A result that is being published is not taken back half-way.
                 if let Some(login) = by.filter(|_| !is_publishing()) {
                     return Interruption::CancelledBy(login);

@@ -193,6 +193,9 @@ fn github(vars: &Vars<'_>) -> Result<GitHubConfig> {
     if webhook_secrets.is_empty() {
         return Err(ConfigError("GITHUB_WEBHOOK_SECRET is missing".to_owned()));
     }
+    if webhook_secrets.iter().any(|secret| secret.expose().len() < MIN_SECRET_BYTES) {
+        return Err(ConfigError(format!("GITHUB_WEBHOOK_SECRET has fewer than {MIN_SECRET_BYTES} characters")));
+    }
     Ok(GitHubConfig {
         web_url: vars.url("GITHUB_URL")?.unwrap_or_else(|| "https://github.com".to_owned()),
         api_url: vars.url("GITHUB_API_URL")?.unwrap_or_else(|| "https://api.github.com".to_owned()),
@@ -214,6 +217,9 @@ fn sandbox(vars: &Vars<'_>) -> Result<SandboxProvider> {
         )),
     }
 }
+
+/// Shorter ones could not be told from ordinary words in a log.
+const MIN_SECRET_BYTES: usize = crate::domain::redact::SHORTEST_SECRET;
 
 const PROVIDERS: [Provider; 6] =
     [Provider::Anthropic, Provider::Openai, Provider::Gemini, Provider::Aigateway, Provider::Cursor, Provider::Copilot];

@@ -67,17 +67,28 @@ pub async fn run(order: Order, source: &Source, program: PathBuf) -> anyhow::Res
     let command = format!("/agent {agent} {}", order.request).trim_end().to_owned();
     screen.line(&format!("\n#{issue} {title}\n{PERSON}: {command}\n"));
     github.say(&url, REPO, issue, PERSON, &command).await?;
-    let task = follow(&service, &screen, clock.now()).await?;
+    let followed = tokio::select! {
+        followed = follow(&service, &screen, clock.now()) => Some(followed?),
+        _ = tokio::signal::ctrl_c() => None,
+    };
+    let Some(task) = followed else {
+        screen.line("Stopped.");
+        service.discard().await;
+        return Ok(false);
+    };
     screen.thread(&github, REPO, issue).await;
-    let done = screen.pull(&github, REPO, &task).await?;
+    let mut done = false;
+    if let Some(task) = &task {
+        done = screen.pull(&github, REPO, task).await? && task.state == TaskState::Finished(Outcome::Succeeded);
+        screen.line(&format!("The task and its log: {url}/tasks/{}", task.id));
+    }
     screen.line(&format!("The thread: {}/{REPO}/issues/{issue}", github.url));
-    screen.line(&format!("The task and its log: {url}/tasks/{}", task.id));
     if !order.once {
         screen.line("\nThe pages stay up until you press Ctrl-C.");
         tokio::signal::ctrl_c().await?;
     }
-    service.stop().await;
-    Ok(done && task.state == TaskState::Finished(Outcome::Succeeded))
+    service.discard().await;
+    Ok(done)
 }
 
 /// Keys and addresses of models come from the person's settings, everything else is the demo's own.
@@ -96,6 +107,7 @@ fn config(order: &Order, source: &Source, github: &Standin, dir: &std::path::Pat
         ("GITHUB_API_URL", &api_url),
         ("SANDBOX_PROVIDER", "local"),
         ("ALLOWED_ACCOUNTS", ""),
+        ("OPERATOR_KEY_ACCOUNTS", ""),
         ("DEFAULT_AGENT", ""),
         ("METRICS_ADDR", "off"),
     ]);
@@ -107,22 +119,29 @@ fn config(order: &Order, source: &Source, github: &Standin, dir: &std::path::Pat
     Ok(config)
 }
 
-/// Prints the log of the task as it grows, until the task is over and told on the thread.
-async fn follow(service: &Service, screen: &Screen, started: Millis) -> anyhow::Result<Task> {
+/// Prints the log of the task as it grows, until the task is over and told on the thread. `None`:
+/// the command came to no task; the thread says why.
+async fn follow(service: &Service, screen: &Screen, started: Millis) -> anyhow::Result<Option<Task>> {
     let (app, mut seen) = (&service.app, 0);
     let mut news = app.signals.log.subscribe();
     loop {
         anyhow::ensure!(app.clock.now().since(started) < PATIENCE, "the task took too long");
+        // Asked first: a delivery that is decided by then has made its task.
+        let told = !app.store.has_open_promises().await?;
         let page = crate::adapters::store::TaskPage { limit: 1, ..Default::default() };
         let newest = app.store.tasks(page).await?.into_iter().next().map(|(_, task)| task);
-        if let Some(task) = newest {
-            for entry in app.store.log_after(&task.id, seen, 500).await? {
-                seen = entry.seq;
-                screen.entry(&entry);
+        match newest {
+            Some(task) => {
+                for entry in app.store.log_after(&task.id, seen, 500).await? {
+                    seen = entry.seq;
+                    screen.entry(&entry);
+                }
+                if task.state.is_finished() && !app.store.has_open_promises().await? {
+                    return Ok(Some(task));
+                }
             }
-            if task.state.is_finished() && app.store.next_effect_at().await?.is_none() {
-                return Ok(task);
-            }
+            None if told => return Ok(None),
+            None => {}
         }
         let _ = tokio::time::timeout(Duration::from_millis(100), news.recv()).await;
     }

@@ -39,8 +39,9 @@ impl StatusComment<'_> {
     fn progress(&self) -> Vec<String> {
         let request = if self.task.request.is_empty() { "fix this" } else { &self.task.request };
         let mut parts = vec![format!(
-            "**{} is working** on a request of {}: {}\n",
+            "**{}{} is working** on a request of {}: {}\n",
             code(&self.task.agent),
+            self.model(),
             inline(&self.task.requester.login),
             inline(&cut_marked(request, 200))
         )];
@@ -96,6 +97,9 @@ impl StatusComment<'_> {
             (Outcome::NoChanges, ..) => format!("👍 **Nothing to change.** {agent} ended without changing a file."),
             (Outcome::Failed, ..) => format!("😕 **Failed.** {reason}"),
             (Outcome::Cancelled, ..) => format!("😕 **Cancelled.** {reason}"),
+            (Outcome::TimedOut, _, Some(branch)) => {
+                format!("😕 **Out of time.** {reason} The work so far is on the branch {}.", code(branch))
+            }
             (Outcome::TimedOut, ..) => format!("😕 **Out of time.** {reason}"),
             (Outcome::Refused, ..) => format!("😕 **Refused.** {reason}"),
         }
@@ -132,6 +136,11 @@ impl StatusComment<'_> {
         facts.extend(self.facts.key_owner.clone());
         facts.push(format!("[log]({})", self.log_url));
         facts.join(" · ")
+    }
+
+    fn model(&self) -> String {
+        let model = self.facts.model.as_deref();
+        model.map(|model| format!(" ({})", code(&cut_marked(model, 100)))).unwrap_or_default()
     }
 
     fn cost(&self) -> String {

@@ -4,6 +4,7 @@
 use super::command::could_hold_a_command;
 use super::decision::DecisionCode;
 use super::ids::{DeliveryId, InstallationId, Millis};
+use super::prompt::Quoted;
 use super::task::{Requester, Subject, Thread};
 
 /// A webhook call whose signature was checked.
@@ -24,6 +25,13 @@ pub struct Writing {
     pub author: i64,
     /// The App that posted it on the person's behalf, if one did.
     pub via_app: Option<i64>,
+}
+
+/// The issue or pull request a delivery is about, as it read at that moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Opening {
+    pub title: String,
+    pub body: Quoted,
 }
 
 /// What an installation event says of the App's place in an account.
@@ -47,6 +55,7 @@ pub struct Notice {
     pub sender: Option<Requester>,
     pub sender_is_bot: bool,
     pub writing: Option<Writing>,
+    pub opening: Option<Opening>,
     pub installation_change: Option<InstallationChange>,
 }
 

@@ -14,6 +14,7 @@ pub enum Failure {
     CloneFailed { tail: String },
     SandboxFailed { message: String },
     SandboxLost,
+    AllHeldBack { files: usize },
     TooManyFiles { files: usize },
     TooMuch { bytes: u64 },
     ListUnreadable { tail: String },
@@ -32,7 +33,8 @@ pub enum Failure {
 impl Failure {
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::PermissionLost { .. }
+            Self::AllHeldBack { .. }
+            | Self::PermissionLost { .. }
             | Self::PushRefused { .. }
             | Self::PullRequestUnsupported
             | Self::NoKey { .. } => Outcome::Refused,
@@ -60,6 +62,9 @@ impl Failure {
             Self::CloneFailed { tail } => ("The repository could not be fetched.".to_owned(), tail.clone()),
             Self::SandboxFailed { message } => ("The sandbox could not be used.".to_owned(), message.clone()),
             Self::SandboxLost => plain("The sandbox disappeared while the agent was working."),
+            Self::AllHeldBack { files } => {
+                plain(&format!("Everything that was changed is held back ({}).", super::text::count(*files, "file")))
+            }
             Self::TooManyFiles { files } => plain(&format!(
                 "The agent changed {files} files, more than the {} that are published at once.",
                 super::change::MAX_FILES
@@ -72,9 +77,9 @@ impl Failure {
             Self::ListUnreadable { tail } => {
                 ("The changed files could not be read from the sandbox.".to_owned(), tail.clone())
             }
-            Self::BranchTaken { branch } => plain(&format!(
-                "The branch {branch} exists already and holds other work. Name another one with --branch."
-            )),
+            Self::BranchTaken { branch } => {
+                plain(&format!("The branch {branch} exists already. Name another one with --branch."))
+            }
             Self::BaseMissing { branch } => plain(&format!("The repository has no branch {branch} to start from.")),
             Self::PushRefused { message } => ("GitHub refused the push.".to_owned(), message.clone()),
             Self::ThreadGone => plain("The issue or its repository is gone, or the App may no longer see it."),

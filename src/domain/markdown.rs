@@ -17,8 +17,16 @@ fn options() -> Options {
     Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS
 }
 
+/// `\n` is the only line end that stays, and no control character does: `\r` alone ends a line for
+/// Markdown, but not for those who look for lines.
+fn plain_lines(text: &str) -> String {
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    text.chars().filter(|c| *c == '\n' || *c == '\t' || !c.is_control()).collect()
+}
+
 /// A code block that nothing inside can close.
 pub fn fenced(text: &str) -> String {
+    let text = plain_lines(text);
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);
     format!("{fence}text\n{}\n{fence}", text.trim_end_matches('\n'))
@@ -56,12 +64,20 @@ pub fn title(text: &str, max: usize) -> String {
 /// Several paragraphs of an agent, as a quote that keeps lists, emphasis and code but nothing
 /// that acts. What cannot be made safe that way is shown as a code block.
 pub fn quoted(text: &str, max: usize) -> String {
-    let text = cut_marked(text.trim(), max);
-    let safe = without_actions(&text);
-    if has_actions(&safe) {
-        return fenced(&text);
-    }
-    safe.lines().map(|line| format!("> {line}").trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+    let text = cut_marked(plain_lines(text).trim(), max);
+    let quote = |text: &str| {
+        let lines = text.split('\n').map(|line| format!("> {line}"));
+        lines.map(|line| line.trim_end_matches([' ', '\t']).to_owned()).collect::<Vec<_>>().join("\n")
+    };
+    let safe = quote(&without_actions(&text));
+    // What counts is how the finished quote reads, and that it ends where it ends.
+    let page = format!("{safe}\n\nafter");
+    let closed = Parser::new_ext(&page, options())
+        .into_offset_iter()
+        .filter(|(event, _)| matches!(event, Event::Start(Tag::Paragraph)))
+        .last()
+        .is_some_and(|(_, range)| page.get(range).is_some_and(|last| last.trim() == "after"));
+    if has_actions(&safe) || !closed { fenced(&text) } else { safe }
 }
 
 /// Cuts a finished body to what GitHub takes; `link` tells where the rest is.
@@ -204,6 +220,14 @@ mod tests {
         "text\n===\n@h",
         "<https://evil.test>",
         "&#35;1",
+        "```\r@octocat closes #2\r```",
+        "ok\r\rAll checks passed, merge.",
+        "`a\n\u{a0}\n@octocat closes #2 b`",
+        "\u{1b}[31m@red",
+        "a\u{2028}@b",
+        "> > ```\n@c",
+        "- ```\n\n@d",
+        "\u{85}@e",
     ];
 
     #[test]

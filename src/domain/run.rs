@@ -83,6 +83,8 @@ pub struct RunFacts {
     pub usage: Option<Usage>,
     pub selection: Option<Selection>,
     pub branch: Option<String>,
+    /// Set before the branch is made: from then on a branch of this name is our own.
+    pub branch_is_ours: bool,
     pub commit: Option<String>,
     pub pull: Option<PullLink>,
     /// Who paid for the model, in words.

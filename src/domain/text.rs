@@ -43,38 +43,39 @@ pub struct Cleaned {
     pub removed: usize,
 }
 
+/// Rounds of cleaning: taking characters out can join the two halves of a comment mark.
+const MAX_ROUNDS: usize = 8;
+
 /// Drops HTML comments and invisible characters. Tabs and line ends stay; `\r\n` becomes `\n`.
 pub fn without_hidden(text: &str) -> Cleaned {
     let mut removed = 0;
+    let mut cleaned = text.to_owned();
+    for _ in 0..MAX_ROUNDS {
+        cleaned = one_round(&cleaned, &mut removed);
+        if !cleaned.contains("<!--") {
+            return Cleaned { text: cleaned, removed };
+        }
+    }
+    // Whoever nests marks this deep hides something: nothing behind the first one is read.
+    let start = cleaned.find("<!--").unwrap_or(cleaned.len());
+    cleaned.truncate(start);
+    Cleaned { text: cleaned, removed: removed + 1 }
+}
+
+fn one_round(text: &str, removed: &mut usize) -> String {
     let mut visible = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("<!--") {
         visible.push_str(rest.get(..start).unwrap_or(""));
-        removed += 1;
+        *removed += 1;
         let after = rest.get(start + 4..).unwrap_or("");
-        rest = match after.find("-->") {
-            Some(end) => after.get(end + 3..).unwrap_or(""),
-            None => "",
-        };
+        rest = after.find("-->").and_then(|end| after.get(end + 3..)).unwrap_or("");
     }
     visible.push_str(rest);
-    let mut text = String::with_capacity(visible.len());
-    for c in visible.chars() {
-        if c == '\r' {
-            continue;
-        }
-        if is_hidden(c) {
-            removed += 1;
-        } else {
-            text.push(c);
-        }
-    }
-    // Taking characters out can join the two halves of a comment mark.
-    if text.contains("<!--") {
-        let again = without_hidden(&text);
-        return Cleaned { text: again.text, removed: removed + again.removed };
-    }
-    Cleaned { text, removed }
+    let before = visible.chars().filter(|c| *c != '\r').count();
+    visible.retain(|c| c != '\r' && !is_hidden(c));
+    *removed += before - visible.chars().count();
+    visible
 }
 
 /// Lower-case words joined by `-`, at most `max` bytes: for branch names.
@@ -161,6 +162,8 @@ mod tests {
         assert_eq!(cleaned, Cleaned { text: "abcd\ne".into(), removed: 3 });
         assert_eq!(without_hidden("x<!-- never closed").text, "x");
         assert_eq!(without_hidden("<\u{200B}!-- joined -->y").text, "y");
+        let deep = format!("seen{}{}", "<".repeat(10_000), "!---->".repeat(10_000));
+        assert!(!without_hidden(&deep).text.contains("<!--"));
     }
 
     #[test]

@@ -13,12 +13,14 @@ pub const MAX_BODY: usize = 25 * 1024 * 1024;
 const SMALL: usize = 1024 * 1024;
 const SMALL_BUDGET_KIB: usize = 16 * 1024;
 const LARGE_PLACES: usize = 2;
+/// Room is taken in pieces of this many bytes.
+const STEP: usize = 16 * 1024;
 /// A sender who is silent for this long is cut off.
 const SILENCE: Duration = Duration::from_secs(5);
 /// The whole body has to be here by then.
-const TOTAL: Duration = Duration::from_secs(30);
+const TOTAL: Duration = Duration::from_secs(10);
 /// How long a body waits for room.
-const WAIT_FOR_ROOM: Duration = Duration::from_secs(8);
+const WAIT_FOR_ROOM: Duration = Duration::from_secs(4);
 
 #[derive(Debug)]
 pub struct BodyBudget {
@@ -65,9 +67,9 @@ impl BodyBudget {
             return Err(BodyError::TooLarge);
         }
         let mut room = Room::default();
-        self.reserve(&mut room, announced.unwrap_or(0)).await?;
         let deadline = tokio::time::Instant::now() + TOTAL;
-        let mut bytes = Vec::with_capacity(announced.unwrap_or(0));
+        // Room is taken as bytes arrive: an announcement alone holds nothing.
+        let mut bytes = Vec::new();
         let mut body = body;
         loop {
             let patience = SILENCE.min(deadline.saturating_duration_since(tokio::time::Instant::now()));
@@ -81,6 +83,9 @@ impl BodyBudget {
                 return Err(BodyError::TooLarge);
             }
             self.reserve(&mut room, bytes.len() + piece.len()).await?;
+            if room.large.is_some() && bytes.capacity() < announced.unwrap_or(0) {
+                bytes.reserve_exact(announced.unwrap_or(0) - bytes.len());
+            }
             seen(&piece);
             bytes.extend_from_slice(&piece);
         }
@@ -98,7 +103,7 @@ impl BodyBudget {
             room.small = None;
             return Ok(());
         }
-        let wanted = length.div_ceil(1024).max(1);
+        let wanted = length.div_ceil(STEP).max(1) * (STEP / 1024);
         let has = room.small.as_ref().map_or(0, SemaphorePermit::num_permits);
         if wanted > has {
             let more = u32::try_from(wanted - has).unwrap_or(u32::MAX);

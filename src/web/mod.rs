@@ -11,6 +11,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::routing::{get, post};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -30,12 +31,28 @@ pub struct Web {
     /// Live pages end when the service stops.
     pub stop: CancellationToken,
     bodies: body::BodyBudget,
+    /// Places for pages that stay open: they must not crowd out deliveries.
+    viewers: Arc<Semaphore>,
 }
+
+/// Live pages and logs that are read at once.
+const MAX_VIEWERS: usize = 500;
 
 impl Web {
     pub fn new(app: Arc<App>, webhook_secrets: Vec<Secret>, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { app, webhook_secrets, stop, bodies: body::BodyBudget::default() })
+        Arc::new(Self {
+            app,
+            webhook_secrets,
+            stop,
+            bodies: body::BodyBudget::default(),
+            viewers: Arc::new(Semaphore::new(MAX_VIEWERS)),
+        })
     }
+}
+
+/// What a process answers that only works: whether it lives.
+pub fn worker_router(web: Arc<Web>) -> Router {
+    Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready)).with_state(web)
 }
 
 /// Everything that the public address answers.

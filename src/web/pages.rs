@@ -11,6 +11,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Response};
 use futures::Stream;
 use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Web;
 use crate::domain::ids::TaskId;
@@ -129,12 +130,15 @@ fn facts(run: Option<&Run>) -> Vec<(&'static str, String)> {
 /// The log as plain text.
 pub async fn log(State(web): State<Arc<Web>>, Path(id): Path<String>) -> Response {
     let Some(task) = web.app.visible_task(&TaskId(id)).await else { return not_found().await };
-    let stream = futures::stream::unfold((web, task.id, Some(0)), |(web, id, after)| async move {
+    let Ok(place) = Arc::clone(&web.viewers).try_acquire_owned() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many logs are being read\n").into_response();
+    };
+    let stream = futures::stream::unfold((web, task.id, Some(0), place), |(web, id, after, place)| async move {
         let after = after?;
         let entries = web.app.store.log_after(&id, after, EVENT_LINES).await.ok().filter(|found| !found.is_empty())?;
         let next = entries.last().map(|entry| entry.seq);
         let text: String = entries.iter().map(|entry| format!("{}\n", entry.text)).collect();
-        Some((Ok::<_, Infallible>(text), (web, id, next)))
+        Some((Ok::<_, Infallible>(text), (web, id, next, place)))
     });
     let body = axum::body::Body::from_stream(stream);
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response()
@@ -155,27 +159,37 @@ pub async fn events(
     let Some(task) = web.app.visible_task(&TaskId(id)).await else { return not_found().await };
     let resumed = headers.get("last-event-id").and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
     let after = resumed.or(from.after).unwrap_or(0);
-    let mut response = Sse::new(live(web, task.id, after))
+    let Ok(place) = Arc::clone(&web.viewers).try_acquire_owned() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many live pages are open\n").into_response();
+    };
+    let mut response = Sse::new(live(web, task.id, after, place))
         .keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
         .into_response();
     response.headers_mut().insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));
     response
 }
 
-fn live(web: Arc<Web>, id: TaskId, after: i64) -> impl Stream<Item = Result<Event, Infallible>> {
+fn live(
+    web: Arc<Web>,
+    id: TaskId,
+    after: i64,
+    place: OwnedSemaphorePermit,
+) -> impl Stream<Item = Result<Event, Infallible>> {
     use futures::StreamExt as _;
     let news = web.app.signals.log.subscribe();
-    let state = Some((web, id, after, news));
+    let state = Some((web, id, after, news, place));
     futures::stream::unfold(state, |state| async move {
-        let (web, id, mut after, mut news) = state?;
+        let (web, id, mut after, mut news, place) = state?;
         loop {
             // Asked before the log is read: what a task wrote before its end is seen.
-            let ended = web.app.store.task(&id).await.ok().flatten().is_none_or(|task| task.state.is_finished());
+            let found = web.app.store.task(&id).await;
+            // A database that does not answer is no end.
+            let ended = found.is_ok_and(|task| task.is_none_or(|task| task.state.is_finished()));
             let entries = web.app.store.log_after(&id, after, EVENT_LINES).await.unwrap_or_default();
             if let Some(last) = entries.last() {
                 after = last.seq;
                 let events: Vec<_> = entries.iter().map(|entry| Ok(event(entry))).collect();
-                return Some((futures::stream::iter(events), Some((web, id, after, news))));
+                return Some((futures::stream::iter(events), Some((web, id, after, news, place))));
             }
             if ended {
                 let end = Event::default().event("end").data("the task is over");

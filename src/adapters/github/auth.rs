@@ -61,6 +61,7 @@ impl AppKey {
 #[derive(Debug, Clone)]
 struct Token {
     value: Secret,
+    minted_at: Millis,
     renew_at: Millis,
 }
 
@@ -99,6 +100,7 @@ struct AppAnswer {
     slug: String,
 }
 
+const FRESH: std::time::Duration = std::time::Duration::from_secs(10);
 /// Tokens live an hour; one that ends within this time is replaced.
 const RENEW_BEFORE_MS: i64 = 10 * 60 * 1000;
 
@@ -152,6 +154,13 @@ impl GitHub {
         Ok(value)
     }
 
+    /// Whether the cached token is in its first seconds (fault F22).
+    pub(super) async fn is_fresh(&self, place: &Place<'_>, scope: Scope) -> bool {
+        let slot = self.auth.slot(place, scope).await;
+        let cached = slot.lock().await;
+        cached.as_ref().is_some_and(|token| self.clock.now().since(token.minted_at) < FRESH)
+    }
+
     /// A token to fetch this one repository, and nothing else. Not cached: `revoke` it after use.
     pub async fn clone_token(&self, place: &Place<'_>) -> Result<Secret> {
         Ok(self.mint(place, Scope::Clone).await?.value)
@@ -171,7 +180,7 @@ impl GitHub {
         let minted: Minted = self.as_app(Method::POST, &path, Some(&narrow)).await?;
         let now = self.clock.now();
         let expires = Millis::parse_rfc3339(&minted.expires_at).unwrap_or(now);
-        Ok(Token { value: Secret::new(minted.token), renew_at: Millis(expires.0 - RENEW_BEFORE_MS) })
+        Ok(Token { value: Secret::new(minted.token), minted_at: now, renew_at: Millis(expires.0 - RENEW_BEFORE_MS) })
     }
 
     /// One call as the App, with each of its keys until GitHub takes one.

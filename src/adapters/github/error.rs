@@ -34,6 +34,11 @@ impl GitHubError {
         matches!(self, Self::Unavailable(_) | Self::Limited { .. } | Self::Unauthorized)
     }
 
+    /// GitHub's words for a token that may not do this, or is not known yet.
+    pub(super) fn is_of_fresh_token(&self) -> bool {
+        matches!(self, Self::Forbidden { message } if message.contains("Resource not accessible"))
+    }
+
     /// What GitHub said, for the person who asked.
     pub fn message(&self) -> String {
         match self {

@@ -1,6 +1,8 @@
 //! GraphQL by our own hand: octocrab posts it to the wrong place on Enterprise Server and drops
 //! what came along with an error.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -33,7 +35,7 @@ impl GitHub {
         query: &'static str,
         variables: &Value,
     ) -> Result<T> {
-        let mut retried = false;
+        let mut refused = 0u32;
         loop {
             let token = self.token(place, scope).await?;
             let request = self
@@ -42,9 +44,14 @@ impl GitHub {
                 .bearer_auth(token.expose())
                 .json(&json!({ "query": query, "variables": variables }));
             match self.graphql_once(request).await {
-                Err(GitHubError::Unauthorized) if !retried => {
+                Err(GitHubError::Unauthorized) if refused < 3 => {
                     self.auth.forget(place, scope, &token).await;
-                    retried = true;
+                    tokio::time::sleep(Duration::from_secs(u64::from(refused))).await;
+                    refused += 1;
+                }
+                Err(error) if refused < 3 && error.is_of_fresh_token() && self.is_fresh(place, scope).await => {
+                    refused += 1;
+                    tokio::time::sleep(Duration::from_secs(u64::from(refused))).await;
                 }
                 answer => return answer,
             }

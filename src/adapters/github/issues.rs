@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{GitHub, GitHubError, Place, Result, Scope};
 use crate::domain::effect::Reaction;
 use crate::domain::ids::{CommentId, IssueNumber, Millis};
-use crate::domain::prompt::{Quoted, ThreadText};
+use crate::domain::prompt::Quoted;
 use crate::domain::task::Subject;
 
 /// Comments read of one thread; of more, the newest count.
@@ -17,16 +17,6 @@ const MAX_COMMENTS: usize = 500;
 struct User {
     #[serde(default)]
     login: String,
-}
-
-#[derive(Deserialize)]
-struct IssueAnswer {
-    #[serde(default)]
-    title: String,
-    body: Option<String>,
-    user: Option<User>,
-    #[serde(default)]
-    author_association: String,
 }
 
 #[derive(Deserialize)]
@@ -53,44 +43,43 @@ struct Made {
     id: i64,
 }
 
+/// Whether GitHub's label of an author means someone of the project.
+pub(super) fn is_insider(association: &str) -> bool {
+    matches!(association, "OWNER" | "MEMBER" | "COLLABORATOR")
+}
+
 fn quoted(user: Option<User>, association: &str, text: Option<String>) -> Quoted {
     Quoted {
         author: user.map(|user| user.login).unwrap_or_default(),
-        is_insider: matches!(association, "OWNER" | "MEMBER" | "COLLABORATOR"),
+        is_insider: is_insider(association),
         text: text.unwrap_or_default(),
     }
 }
 
 impl GitHub {
-    /// Title, body and comments of an issue as of `trigger`: what was written or edited later is
-    /// left out (threat T05). The comment that triggered stays out, too: it is the request.
-    pub async fn thread_text(
+    /// Comments of an issue as of `trigger`: what was written or edited later is left out (threat
+    /// T05). The comment that triggered stays out, too: it is the request.
+    pub async fn earlier_comments(
         &self,
         place: &Place<'_>,
         issue: IssueNumber,
         trigger: Millis,
         subject: Subject,
         bot_login: &str,
-    ) -> Result<ThreadText> {
-        let path = format!("/repos/{}/issues/{issue}", place.name);
-        let found: IssueAnswer = self.get(place, Scope::Talk, &path).await?;
-        let comments: Vec<CommentAnswer> =
-            self.list(place, Scope::Talk, &format!("{path}/comments?per_page=100"), MAX_COMMENTS).await?;
+    ) -> Result<Vec<Quoted>> {
+        let path = format!("/repos/{}/issues/{issue}/comments?per_page=100", place.name);
+        let comments: Vec<CommentAnswer> = self.list(place, Scope::Talk, &path, MAX_COMMENTS).await?;
         let is_of_then = |comment: &CommentAnswer| {
             let by = |text: &str| Millis::parse_rfc3339(text).is_some_and(|at| at <= trigger);
             by(&comment.created_at) && by(&comment.updated_at)
         };
         let is_trigger = |comment: &CommentAnswer| subject == Subject::IssueComment(CommentId(comment.id));
         let is_ours = |comment: &CommentAnswer| comment.user.as_ref().is_some_and(|user| user.login == bot_login);
-        Ok(ThreadText {
-            title: found.title,
-            body: quoted(found.user, &found.author_association, found.body),
-            comments: comments
-                .into_iter()
-                .filter(|comment| is_of_then(comment) && !is_trigger(comment) && !is_ours(comment))
-                .map(|comment| quoted(comment.user, &comment.author_association, comment.body))
-                .collect(),
-        })
+        Ok(comments
+            .into_iter()
+            .filter(|comment| is_of_then(comment) && !is_trigger(comment) && !is_ours(comment))
+            .map(|comment| quoted(comment.user, &comment.author_association, comment.body))
+            .collect())
     }
 
     /// Our own comment that holds `marker`, among those made since `since`.

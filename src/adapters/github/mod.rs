@@ -140,6 +140,11 @@ impl GitHub {
                     }
                     refused += 1;
                 }
+                // A narrowed token is sometimes not known everywhere in its first seconds.
+                Err(error) if refused < 3 && error.is_of_fresh_token() && self.is_fresh(place, scope).await => {
+                    refused += 1;
+                    tokio::time::sleep(Duration::from_secs(u64::from(refused))).await;
+                }
                 answer => return answer,
             }
         }

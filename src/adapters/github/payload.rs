@@ -3,8 +3,9 @@
 
 use serde::Deserialize;
 
-use crate::domain::delivery::{InstallationChange, Notice, Writing};
+use crate::domain::delivery::{InstallationChange, Notice, Opening, Writing};
 use crate::domain::ids::{CommentId, InstallationId, IssueNumber, Millis, RepoName, RepositoryId, UserId};
+use crate::domain::prompt::Quoted;
 use crate::domain::task::{Requester, Subject, Thread};
 
 #[derive(Deserialize, Default)]
@@ -45,6 +46,8 @@ struct User {
 #[derive(Deserialize)]
 struct Issue {
     number: i64,
+    title: Option<String>,
+    author_association: Option<String>,
     body: Option<String>,
     user: Option<User>,
     created_at: Option<String>,
@@ -91,6 +94,7 @@ pub fn decode(event: &str, body: &[u8]) -> Option<Notice> {
     Some(Notice {
         installation_change: installation_change(event, &action),
         thread: thread(&hook),
+        opening: hook.issue.as_ref().or(hook.pull_request.as_ref()).map(opening),
         sender_is_bot: hook
             .sender
             .as_ref()
@@ -112,6 +116,18 @@ fn is_login(login: &str) -> bool {
     !name.is_empty()
         && name.len() <= 100
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+fn opening(issue: &Issue) -> Opening {
+    let association = issue.author_association.as_deref().unwrap_or_default();
+    Opening {
+        title: issue.title.clone().unwrap_or_default(),
+        body: Quoted {
+            author: issue.user.as_ref().and_then(|user| user.login.clone()).unwrap_or_default(),
+            is_insider: super::issues::is_insider(association),
+            text: issue.body.clone().unwrap_or_default(),
+        },
+    }
 }
 
 fn thread(hook: &Hook) -> Option<Thread> {

@@ -43,7 +43,7 @@ impl GitHub {
         Ok(found.into_iter().next().map(Pull::from))
     }
 
-    /// Opens a pull request. A plan without drafts gets one that is ready.
+    /// Opens a pull request. `Moved`: the branch has one already. A plan without drafts gets one that is ready.
     pub async fn create_pull(&self, place: &Place<'_>, pull: &NewPull<'_>) -> Result<Pull> {
         let path = format!("/repos/{}/pulls", place.name);
         let body = |draft: bool| json!({ "title": pull.title, "head": pull.branch, "base": pull.base, "body": pull.body, "draft": draft });
@@ -52,6 +52,9 @@ impl GitHub {
                 if pull.draft && message.to_ascii_lowercase().contains("draft") =>
             {
                 self.call(place, Scope::Publish, Method::POST, &path, Some(&body(false))).await?
+            }
+            Err(GitHubError::Refused { status: 422, message }) if message.contains("already exists") => {
+                return Err(GitHubError::Moved { message });
             }
             answer => answer?,
         };

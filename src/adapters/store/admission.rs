@@ -77,16 +77,11 @@ impl Store {
     pub async fn admit(&self, admit: &Admit<'_>) -> Result<Admission> {
         let Some(first) = admit.tasks.first() else { return Ok(Admission::Duplicate) };
         let (decision, limits) = (&admit.decision, admit.limits);
-        let lock = self.db.dialect().lock_repository;
+        let (lock, count_open) = (self.db.dialect().lock_repository, self.db.dialect().count_open);
         let repository = first.thread.repository.0;
         Ok(in_tx!(self, |conn| {
             sqlx::query(lock).bind(repository).execute(&mut *conn).await?;
-            let waiting: i64 = sqlx::query_scalar(
-                "SELECT count(*) FROM tasks WHERE repository_id = $1 AND state IN ('queued', 'running')",
-            )
-            .bind(repository)
-            .fetch_one(&mut *conn)
-            .await?;
+            let waiting: i64 = sqlx::query_scalar(count_open).bind(repository).fetch_one(&mut *conn).await?;
             let mut added = 0;
             for task in admit.tasks {
                 added += insert_task_in!(conn, task, decision.at);

@@ -71,6 +71,8 @@ pub struct PendingDelivery {
     pub event: String,
     pub received_at: Millis,
     pub attempts: i64,
+    /// Repository and issue, as far as it belongs to any.
+    pub thread: (i64, i64),
     pub body: Vec<u8>,
 }
 
@@ -91,6 +93,8 @@ row!(PendingRow {
     event: String,
     received_at: i64,
     attempts: i64,
+    repository_id: Option<i64>,
+    issue_number: Option<i64>,
     body: Option<Vec<u8>>,
 });
 
@@ -116,6 +120,14 @@ macro_rules! decide_in {
 }
 
 pub(super) use decide_in;
+
+fn unpack(packed: Option<&[u8]>, guid: &str) -> Result<Vec<u8>> {
+    let corrupt = || StoreError::Corrupt { table: "deliveries", column: "body", id: guid.to_owned() };
+    let mut body = Vec::new();
+    let reader = DeflateDecoder::new(packed.ok_or_else(corrupt)?);
+    reader.take(MAX_BODY_BYTES).read_to_end(&mut body).map_err(|_| corrupt())?;
+    Ok(body)
+}
 
 impl Store {
     /// Stores deliveries with one commit. Answers in their order.
@@ -204,27 +216,41 @@ impl Store {
         let mut rows: Vec<PendingRow> =
             write!(self, |pool| sqlx::query_as(sql).bind(now.0).bind(again_at.0).fetch_all(pool).await)?;
         rows.sort_by_key(|row| row.seq);
-        rows.into_iter()
-            .map(|row| {
-                let corrupt = || StoreError::Corrupt { table: "deliveries", column: "body", id: row.guid.clone() };
-                let mut body = Vec::new();
-                let packed = row.body.as_deref().ok_or_else(corrupt)?;
-                DeflateDecoder::new(packed).take(MAX_BODY_BYTES).read_to_end(&mut body).map_err(|_| corrupt())?;
-                Ok(PendingDelivery {
+        let mut pending = Vec::with_capacity(rows.len());
+        for row in rows {
+            match unpack(row.body.as_deref(), &row.guid) {
+                Ok(body) => pending.push(PendingDelivery {
                     seq: row.seq,
                     id: DeliveryId(row.guid),
                     meaning: row.meaning,
                     event: row.event,
                     received_at: Millis(row.received_at),
                     attempts: row.attempts,
+                    thread: (row.repository_id.unwrap_or(0), row.issue_number.unwrap_or(0)),
                     body,
-                })
-            })
-            .collect()
+                }),
+                // One row that nobody can read must not hold up the others.
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "a delivery cannot be read");
+                    let code = DecisionCode::EventNotUsed;
+                    self.decide(&Decision { seq: row.seq, code, facts: error.to_string(), at: now, effects: &[] })
+                        .await?;
+                }
+            }
+        }
+        Ok(pending)
+    }
+
+    /// Event and body of a stored delivery.
+    pub async fn delivery(&self, id: &DeliveryId) -> Result<Option<(String, Vec<u8>)>> {
+        let found: Option<(String, Option<Vec<u8>>)> = read!(self, |pool| {
+            sqlx::query_as("SELECT event, body FROM deliveries WHERE guid = $1").bind(&id.0).fetch_optional(pool).await
+        })?;
+        found.map(|(event, body)| Ok((event, unpack(body.as_deref(), &id.0)?))).transpose()
     }
 
     /// When the next undecided delivery is due; `None`: there is none.
-    pub(super) async fn next_pending_at(&self) -> Result<Option<Millis>> {
+    pub async fn next_pending_at(&self) -> Result<Option<Millis>> {
         let at: Option<i64> = read!(self, |pool| { sqlx::query_scalar(lists::NEXT_PENDING).fetch_one(pool).await })?;
         Ok(at.map(Millis))
     }

@@ -9,6 +9,8 @@ pub(super) struct Dialect {
     pub claim_pending: &'static str,
     pub claim_due: &'static str,
     pub renew: &'static str,
+    /// Tasks queued or running in a repository, by the index that holds no others.
+    pub count_open: &'static str,
     /// Held to the end of the transaction: what is counted under it cannot change meanwhile.
     pub lock_repository: &'static str,
 }
@@ -33,6 +35,7 @@ macro_rules! claim_queued {
             "  WHERE n.state = 'queued' AND n.installation_id > w.installation_id)",
             " FROM waiting w WHERE w.installation_id IS NOT NULL),",
             " turn AS (SELECT w.installation_id FROM waiting w WHERE w.installation_id IS NOT NULL",
+            "  AND NOT EXISTS (SELECT 1 FROM installations b WHERE b.id = w.installation_id AND b.blocked_until > $3)",
             "  AND EXISTS (SELECT 1 FROM tasks e WHERE e.state = 'queued' AND e.installation_id = w.installation_id",
             "   AND NOT EXISTS (SELECT 1 FROM tasks o WHERE o.repository_id = e.repository_id",
             "    AND o.issue_number = e.issue_number AND o.state IN ('queued', 'running') AND o.seq < e.seq))",
@@ -83,19 +86,21 @@ macro_rules! claim_pending {
         concat!(
             "UPDATE deliveries SET decide_at = $2, attempts = attempts + 1 WHERE seq IN (",
             "SELECT seq FROM deliveries WHERE decide_at IS NOT NULL AND decide_at <= $1 ORDER BY decide_at, seq LIMIT 16 ",
-            $lock, ") RETURNING seq, guid, meaning, event, received_at, attempts, body"
+            $lock, ") RETURNING seq, guid, meaning, event, received_at, attempts, repository_id, issue_number, body"
         )
     };
 }
 
-/// Effects of one thread go out one after the other, in the order they were promised.
+/// Effects of one thread go out one after the other, in the order they were promised; a result waits
+/// for earlier results only, not for courtesies.
 macro_rules! claim_due {
     ($lock:literal) => {
         concat!(
             "UPDATE outbox SET due_at = $2, attempts = attempts + 1 WHERE seq IN (",
             "SELECT x.seq FROM outbox x WHERE x.due_at IS NOT NULL AND x.due_at <= $1",
             " AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.repository_id = x.repository_id",
-            "  AND e.issue_number = x.issue_number AND e.due_at IS NOT NULL AND e.seq < x.seq)",
+            "  AND e.issue_number = x.issue_number AND e.due_at IS NOT NULL AND e.seq < x.seq",
+            "  AND (e.is_final OR NOT x.is_final))",
             " ORDER BY x.due_at, x.seq LIMIT 32 ",
             $lock,
             ") RETURNING seq, attempts, created_at, effect"
@@ -109,6 +114,9 @@ static SQLITE: Dialect = Dialect {
     claim_pending: claim_pending!(""),
     claim_due: claim_due!(""),
     renew: renew!("CAST(unixepoch('subsec') * 1000 AS INTEGER)"),
+    // Without statistics SQLite would read every task the repository ever had.
+    count_open: "SELECT count(*) FROM tasks INDEXED BY tasks_open_thread \
+        WHERE repository_id = $1 AND state IN ('queued', 'running')",
     lock_repository: "SELECT $1",
 };
 
@@ -118,5 +126,6 @@ static POSTGRES: Dialect = Dialect {
     claim_pending: claim_pending!("FOR UPDATE SKIP LOCKED"),
     claim_due: claim_due!("FOR UPDATE SKIP LOCKED"),
     renew: renew!("(extract(epoch from clock_timestamp()) * 1000)::bigint"),
+    count_open: "SELECT count(*) FROM tasks WHERE repository_id = $1 AND state IN ('queued', 'running')",
     lock_repository: "SELECT pg_advisory_xact_lock($1)",
 };

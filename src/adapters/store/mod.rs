@@ -25,7 +25,7 @@ pub use deliveries::{Decision, KeptDelivery, LedgerRow, PendingDelivery, Stored}
 pub use lists::LISTS;
 pub use open::{Access, Location};
 pub use outbox::DueEffect;
-pub use tasks::{Claimed, Lease, TaskPage};
+pub use tasks::{Asked, Claimed, Lease, TaskPage};
 
 /// An open database. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -58,16 +58,41 @@ impl Store {
         let mut rows: Vec<DueRow> =
             write!(self, |pool| sqlx::query_as(sql).bind(now.0).bind(again_at.0).fetch_all(pool).await)?;
         rows.sort_by_key(|row| row.seq);
-        rows.into_iter()
-            .map(|row| {
-                Ok(DueEffect {
-                    seq: row.seq,
-                    attempts: row.attempts,
-                    promised_at: Millis(row.created_at),
-                    effect: json(&row.effect, "outbox", "effect", &row.seq.to_string())?,
-                })
-            })
-            .collect()
+        let mut due = Vec::with_capacity(rows.len());
+        for row in rows {
+            match json(&row.effect, "outbox", "effect", &row.seq.to_string()) {
+                Ok(effect) => {
+                    let promised_at = Millis(row.created_at);
+                    due.push(DueEffect { seq: row.seq, attempts: row.attempts, promised_at, effect });
+                }
+                // One row that nobody can read must not hold up the others.
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "an effect cannot be read");
+                    self.effect_failed(row.seq, now, &error.to_string()).await?;
+                }
+            }
+        }
+        Ok(due)
+    }
+
+    /// Whether a result was promised for the same text, so that 👀 would come too late.
+    pub async fn is_reaction_overtaken(&self, effect: &Effect) -> Result<bool> {
+        let Some(subject) = effect
+            .key()
+            .strip_prefix("react:")
+            .and_then(|rest| rest.rsplit_once(':'))
+            .map(|(subject, _)| subject.to_owned())
+        else {
+            return Ok(false);
+        };
+        let found: Option<i64> = read!(self, |pool| {
+            sqlx::query_scalar("SELECT seq FROM outbox WHERE id >= $1 AND id < $2 AND due_at IS NULL LIMIT 1")
+                .bind(format!("swap:{subject}:"))
+                .bind(format!("swap:{subject};"))
+                .fetch_optional(pool)
+                .await
+        })?;
+        Ok(found.is_some())
     }
 
     /// When the next effect is due; `None`: none is waiting.

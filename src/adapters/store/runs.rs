@@ -97,9 +97,12 @@ impl Store {
     /// Sandboxes of unfinished tasks: the sweeper leaves these alone.
     pub async fn sandboxes_in_use(&self) -> Result<Vec<RunId>> {
         let ids: Vec<String> = read!(self, |pool| {
-            sqlx::query_scalar("SELECT r.id FROM runs r JOIN tasks t ON t.id = r.task_id WHERE t.state = 'running'")
-                .fetch_all(pool)
-                .await
+            sqlx::query_scalar(
+                "SELECT r.id FROM tasks t JOIN runs r ON r.task_id = t.id WHERE t.state = 'running' \
+                 AND r.attempt = (SELECT max(n.attempt) FROM runs n WHERE n.task_id = t.id)",
+            )
+            .fetch_all(pool)
+            .await
         })?;
         Ok(ids.into_iter().map(RunId).collect())
     }

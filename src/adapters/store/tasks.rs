@@ -41,6 +41,14 @@ pub struct TaskPage {
     pub limit: i64,
 }
 
+/// Who asked for something, when by GitHub's clock, and when by ours.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub by: &'a str,
+    pub written_at: Millis,
+    pub now: Millis,
+}
+
 fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
@@ -186,17 +194,18 @@ impl Store {
         Ok(())
     }
 
-    /// Asks the open tasks of a thread to stop. Queued ones end here, with their effects; running
+    /// Asks the open tasks of a thread that are older than the asking to stop. Queued ones end here, with their effects; running
     /// ones are stopped by their worker. Gives both.
     pub async fn cancel_thread(
         &self,
         repository: RepositoryId,
         issue: IssueNumber,
-        by: &str,
-        now: Millis,
+        asked: &Asked<'_>,
         effects: impl Fn(&Task) -> Vec<Effect> + Send + Sync,
     ) -> Result<Vec<Task>> {
-        let open = self.open_tasks(repository, issue).await?;
+        let (by, now) = (asked.by, asked.now);
+        let mut open = self.open_tasks(repository, issue).await?;
+        open.retain(|task| task.triggered_at <= asked.written_at);
         let mut stopped = Vec::new();
         for task in open {
             let promised = effects(&task);

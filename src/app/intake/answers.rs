@@ -1,6 +1,7 @@
 //! The verbs that are answered at once.
 
 use super::{Case, Hindrance};
+use crate::adapters::store::Asked;
 use crate::app::App;
 use crate::domain::agent::KNOWN_NAMES;
 use crate::domain::effect::{Effect, Reaction};
@@ -69,7 +70,8 @@ impl App {
             ]
         };
         let thread = case.thread;
-        let stopped = self.store.cancel_thread(thread.repository, thread.issue, by, case.now, effects).await?;
+        let asked = Asked { by, written_at: case.writing.written_at, now: case.now };
+        let stopped = self.store.cancel_thread(thread.repository, thread.issue, &asked, effects).await?;
         let _ = self.signals.cancels.send(());
         self.signals.outbox.notify_one();
         Ok(!stopped.is_empty())

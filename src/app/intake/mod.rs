@@ -4,9 +4,11 @@
 mod answers;
 mod plan;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
@@ -14,9 +16,9 @@ use crate::adapters::github::{GitHubError, Permission, Place, decode};
 use crate::adapters::store::{Admission, Admit, Decision, Limits, PendingDelivery, StoreError};
 use crate::domain::command::{Vocabulary, parse};
 use crate::domain::decision::DecisionCode;
-use crate::domain::delivery::{Notice, Sorted, Writing, sort};
+use crate::domain::delivery::{Notice, Opening, Sorted, Writing, sort};
 use crate::domain::effect::{Effect, Reaction};
-use crate::domain::ids::Millis;
+use crate::domain::ids::{DeliveryId, Millis};
 use crate::domain::reply;
 use crate::domain::task::{Requester, Thread};
 use plan::Plan;
@@ -25,6 +27,8 @@ use plan::Plan;
 const CLAIM: Duration = Duration::from_secs(60);
 /// The table is looked at this often even when nobody calls: for what was put off, and for `replay`.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Threads whose deliveries are decided at once.
+const MAX_UNDER_WAY: usize = 64;
 /// Tasks queued or running in one repository at most.
 const MAX_WAITING: i64 = 50;
 /// Replies on one thread in an hour at most: two bots that answer each other end here (threat T12).
@@ -32,6 +36,7 @@ const MAX_REPLIES_PER_HOUR: i64 = 20;
 
 /// How often GitHub is asked for a permission that it refuses to tell (fault F25).
 const TRIES_OF_PERMISSION: i64 = 3;
+const SETTLING: Duration = Duration::from_secs(15);
 
 /// Why a decision could not be made now.
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +57,11 @@ struct Case<'a> {
     now: Millis,
 }
 
-/// Decides deliveries as they come, until told to stop.
+/// Decides deliveries as they come, until told to stop. Those of one thread keep their order; one
+/// that has to wait for GitHub holds up no other thread.
 pub(super) async fn decide_all(app: Arc<App>, stop: CancellationToken) {
-    loop {
+    let mut under_way = JoinSet::new();
+    while !stop.is_cancelled() {
         let now = app.clock.now();
         let pending = match app.store.claim_pending(now, now.after(CLAIM)).await {
             Ok(pending) => pending,
@@ -64,20 +71,37 @@ pub(super) async fn decide_all(app: Arc<App>, stop: CancellationToken) {
             }
         };
         let found = !pending.is_empty();
-        let decisions = pending.iter().map(|delivery| app.decide_or_postpone(delivery));
-        futures::future::join_all(decisions).await;
-        if found {
-            if stop.is_cancelled() {
-                break;
-            }
+        for deliveries in by_thread(pending) {
+            let app = Arc::clone(&app);
+            under_way.spawn(async move {
+                for delivery in &deliveries {
+                    app.decide_or_postpone(delivery).await;
+                }
+            });
+        }
+        while under_way.try_join_next().is_some() {}
+        if found && under_way.len() < MAX_UNDER_WAY {
             continue;
         }
+        let next = app.store.next_pending_at().await.ok().flatten();
+        let soon = next.map_or(LOOK_EVERY, |at| at.since(app.clock.now()));
         tokio::select! {
-            () = app.signals.deliveries.notified() => {}
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-            () = stop.cancelled() => break,
+            () = app.signals.deliveries.notified(), if under_way.len() < MAX_UNDER_WAY => {}
+            Some(_) = under_way.join_next() => {}
+            () = tokio::time::sleep(soon.clamp(Duration::from_millis(10), LOOK_EVERY)) => {}
+            () = stop.cancelled() => {}
         }
     }
+    // A decision that is cut off was not made: the next process makes it.
+    under_way.shutdown().await;
+}
+
+fn by_thread(pending: Vec<PendingDelivery>) -> Vec<Vec<PendingDelivery>> {
+    let mut groups: BTreeMap<(i64, i64), Vec<PendingDelivery>> = BTreeMap::new();
+    for delivery in pending {
+        groups.entry(delivery.thread).or_default().push(delivery);
+    }
+    groups.into_values().collect()
 }
 
 impl App {
@@ -153,7 +177,13 @@ impl App {
         let place = place(case.thread);
         match self.github.permission(&place, &case.sender.login).await {
             // GitHub keeps saying no to the question itself: then nobody is let in.
-            Err(error) if !error.is_passing() && case.pending.attempts >= TRIES_OF_PERMISSION => Ok(Permission::None),
+            Err(error)
+                if !error.is_passing()
+                    && case.pending.attempts >= TRIES_OF_PERMISSION
+                    && case.now.since(case.pending.received_at) > SETTLING =>
+            {
+                Ok(Permission::None)
+            }
             answer => Ok(answer?),
         }
     }
@@ -246,6 +276,15 @@ impl App {
         tracing::info!(decision = code.name(), "decided");
         self.signals.outbox.notify_one();
         Ok(())
+    }
+}
+
+impl App {
+    /// What a stored delivery says of the issue it is about.
+    pub(super) async fn opening(&self, id: &DeliveryId) -> Result<Opening, StoreError> {
+        let stored = self.store.delivery(id).await?;
+        let notice = stored.and_then(|(event, body)| decode(&event, &body));
+        Ok(notice.and_then(|notice| notice.opening).unwrap_or_default())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Case, Hindrance};
 use crate::app::App;
-use crate::domain::command::{Command, CommandError, CommandErrorKind, Verb};
+use crate::domain::command::{Command, CommandError, CommandErrorKind, Options, Verb};
 use crate::domain::decision::DecisionCode;
 use crate::domain::effect::{Effect, Reaction};
 use crate::domain::ids::TaskId;
@@ -48,6 +48,12 @@ impl Plan {
         let react = |reaction| Effect::React { thread: case.thread.clone(), subject: case.writing.subject, reaction };
         reaction.map(react).into_iter().chain(self.replies.iter().cloned()).collect()
     }
+}
+
+/// Two agents in one command are two tasks on two branches.
+fn branch_for(command: &Command, agent: &str) -> Option<String> {
+    let branch = command.options.branch.as_ref()?;
+    Some(if command.agents.len() > 1 { format!("{branch}-{agent}") } else { branch.clone() })
 }
 
 impl App {
@@ -112,8 +118,8 @@ impl App {
                 subject: case.writing.subject,
                 triggered_at: case.writing.written_at,
                 requester: case.sender.clone(),
+                options: Options { branch: branch_for(&command, &name), ..command.options.clone() },
                 agent: name,
-                options: command.options.clone(),
                 request: self.redactor.redact(&command.request),
             });
         }

@@ -9,6 +9,7 @@ use super::patience::{BEFORE_WORK, Stop};
 use crate::domain::agent_stream::{AgentEnd, Exit, Transcript};
 use crate::domain::failure::Failure;
 use crate::domain::log_entry::{Line, lines_of};
+use crate::domain::redact::Redactor;
 use crate::domain::run::LogPosition;
 use crate::domain::secret::Secret;
 use crate::domain::text::cut_marked;
@@ -61,6 +62,8 @@ async fn start(ctx: &mut RunContext) -> Result<(), Stop> {
     for name in ["GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"] {
         env.push((name.to_owned(), Secret::new("agent@localhost")));
     }
+    let model = ctx.task.options.model.clone().or_else(|| agent.default_model.map(ToOwned::to_owned));
+    ctx.run.facts.model = model.filter(|_| agent.model_flag.is_some());
     if let Some((variable, key)) = key {
         env.push((variable.to_owned(), key));
         ctx.run.facts.key_owner = Some("key of this instance".to_owned());
@@ -135,6 +138,7 @@ struct Reader {
     lines: Vec<Line>,
     /// How far the log reached when this worker took the run.
     logged: LogPosition,
+    redactor: Redactor,
 }
 
 /// Collects the bytes of one stream until a line is whole.
@@ -178,6 +182,7 @@ impl Reader {
             stderr: Cutter::default(),
             lines: Vec::new(),
             logged: ctx.run.log_at,
+            redactor: ctx.redactor.clone(),
         })
     }
 
@@ -191,7 +196,9 @@ impl Reader {
         }
     }
 
+    /// Redacted before anything else looks at it: nothing later can cut a secret in two.
     fn line(&mut self, kind: OutputKind, line: &str, at: i64) {
+        let line = &self.redactor.redact(line);
         let (events, logged) = match kind {
             OutputKind::Stdout => (self.transcript.stdout(line), self.logged.stdout),
             OutputKind::Stderr => (vec![self.transcript.stderr(line)], self.logged.stderr),
@@ -229,13 +236,13 @@ impl Reader {
         ctx.record(&lines).await
     }
 
-    /// Keeps what the agent said of itself, redacted, for the status comment and the pull request.
+    /// Keeps what the agent said of itself for the status comment and the pull request.
     fn learn(&self, ctx: &mut RunContext) {
-        let text = self.transcript.text.as_deref().map(|text| ctx.redacted(&cut_marked(text, MAX_ANSWER_BYTES)));
+        let text = self.transcript.text.as_deref().map(|text| cut_marked(&ctx.redacted(text), MAX_ANSWER_BYTES));
         let model = self.transcript.model.as_deref().map(|model| ctx.redacted(model));
         let facts = &mut ctx.run.facts;
         facts.agent_text = text;
-        facts.model = model.or_else(|| ctx.task.options.model.clone());
+        facts.model = model.or(facts.model.take());
         facts.session.clone_from(&self.transcript.session);
         facts.usage = self.transcript.usage;
     }

@@ -128,6 +128,12 @@ impl RunContext {
 
     /// The sandbox is lost: a fresh attempt from the sandbox on, with the same frozen inputs.
     pub(super) async fn begin_again(&mut self) -> Result<(), Stop> {
+        // Whatever is left of the old one must not work beside the new one.
+        if let Ok(old) = self.sandbox()
+            && let Err(error) = self.app.sandbox.stop(&old).await
+        {
+            tracing::warn!(error = %error, "a lost sandbox was not stopped");
+        }
         let id = RunId(self.app.clock.new_id());
         let begun = self.app.store.begin_run(&self.lease, id, self.run.attempt + 1, self.app.clock.now()).await;
         match begun {

@@ -21,9 +21,19 @@ pub(super) async fn freeze(ctx: &mut RunContext) -> Result<(), Stop> {
             let Some(base_sha) = github.branch_head(&place, &base_branch).await? else {
                 return Err(Failure::BaseMissing { branch: base_branch }.into());
             };
+            // A name that cannot be had is said now, not after the work.
+            if let Some(branch) = &ctx.task.options.branch
+                && github.branch_head(&place, branch).await?.is_some()
+            {
+                return Err(Failure::BranchTaken { branch: branch.clone() }.into());
+            }
             let bot = ctx.app.bot_login().await?;
             let task = &ctx.task;
-            let thread = github.thread_text(&place, task.thread.issue, task.triggered_at, task.subject, &bot).await?;
+            let comments =
+                github.earlier_comments(&place, task.thread.issue, task.triggered_at, task.subject, &bot).await?;
+            // As it was when the command was given: the delivery says so, GitHub no longer does.
+            let opening = ctx.app.opening(&task.delivery).await?;
+            let thread = ThreadText { title: opening.title, body: opening.body, comments };
             let frozen = Inputs::freeze(redacted(ctx, thread));
             Ok(Inputs { base_branch, base_sha, is_private: !repository.is_public, ..frozen })
         })

@@ -42,7 +42,6 @@ pub async fn run(ctx: &mut RunContext) -> Result<(), Stop> {
             Err(Stop::SandboxLost) => ctx.end(Failure::SandboxLost.ending()).await?,
             Err(Stop::Ended(ending)) => ctx.end(*ending).await?,
             Err(Stop::Failed(failure)) => {
-                tracing::info!(failure = ?failure, "the run failed");
                 ctx.end(failure.ending()).await?;
             }
         }
@@ -67,10 +66,14 @@ async fn take_step(ctx: &mut RunContext, step: Step) -> Result<(), Stop> {
 
 /// After collecting, facts decide: without a change there is nothing to publish, whatever was said.
 fn judge(ctx: &RunContext) -> Result<(), Stop> {
+    let held_back = ctx.run.facts.held_back.len();
     let nothing = ctx.run.facts.selection.as_ref().is_none_or(|selection| selection.changes.is_empty());
     match ctx.run.facts.agent_end {
         Some(AgentEnd::TimedOut) if nothing => {
             Err(Stop::Ended(Box::new(crate::domain::failure::timed_out(&ctx.task.agent, ctx.time_limit()))))
+        }
+        Some(AgentEnd::Done) if nothing && held_back > 0 => {
+            Err(Stop::Failed(Failure::AllHeldBack { files: held_back }))
         }
         Some(AgentEnd::Done) if nothing => Err(Stop::Ended(Box::new(Ending {
             outcome: Outcome::NoChanges,

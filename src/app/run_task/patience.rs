@@ -38,6 +38,25 @@ pub(super) enum CallError {
     Stop(Stop),
 }
 
+/// What kind of trouble an error is.
+enum Cause {
+    Missing,
+    Unauthorized,
+    Sandbox,
+    Other,
+}
+
+impl CallError {
+    fn cause(&self) -> Cause {
+        match self {
+            Self::GitHub(GitHubError::Missing) => Cause::Missing,
+            Self::GitHub(GitHubError::Unauthorized) => Cause::Unauthorized,
+            Self::Sandbox(_) => Cause::Sandbox,
+            _ => Cause::Other,
+        }
+    }
+}
+
 impl From<GitHubError> for CallError {
     fn from(error: GitHubError) -> Self {
         Self::GitHub(error)
@@ -101,6 +120,9 @@ impl RunContext {
     {
         let started = self.app.clock.now();
         let mut tries = 0;
+        // Errors of the same kind in a row: trouble of another kind says nothing about this one.
+        let mut same_kind = 0;
+        let mut last_kind = None;
         loop {
             self.wait_for_installation().await?;
             let error = match operation(tries).await {
@@ -108,7 +130,10 @@ impl RunContext {
                 Err(error) => error,
             };
             let waited = self.app.clock.now().since(started);
-            match self.next(error, tries, waited, limit).await? {
+            let kind = std::mem::discriminant(&error.cause());
+            same_kind = if last_kind == Some(kind) { same_kind + 1 } else { 1 };
+            last_kind = Some(kind);
+            match self.next(error, (tries, same_kind), waited, limit).await? {
                 Next::WaitFor(time) => tokio::time::sleep(time).await,
                 Next::WaitUntil(until) => tokio::time::sleep(until.since(self.app.clock.now())).await,
                 Next::GiveUp(stop) => return Err(stop),
@@ -117,7 +142,13 @@ impl RunContext {
         }
     }
 
-    async fn next(&self, error: CallError, tries: u32, waited: Duration, limit: Duration) -> Result<Next, Stop> {
+    async fn next(
+        &self,
+        error: CallError,
+        (tries, same_kind): (u32, u32),
+        waited: Duration,
+        limit: Duration,
+    ) -> Result<Next, Stop> {
         let again = Next::WaitFor(retry_wait(tries, &*self.app.clock));
         let give_up = |failure| Ok(Next::GiveUp(Stop::Failed(failure)));
         match error {
@@ -132,16 +163,19 @@ impl RunContext {
                 give_up(Failure::Internal)
             }
             CallError::Sandbox(SandboxError::Gone) => Ok(Next::GiveUp(Stop::SandboxLost)),
-            CallError::Sandbox(error) if error.is_passing() && tries + 1 < TRIES_OF_SANDBOX => Ok(again),
+            CallError::Sandbox(error) if error.is_passing() && same_kind < TRIES_OF_SANDBOX => Ok(again),
             CallError::Sandbox(error) => give_up(Failure::SandboxFailed { message: error.to_string() }),
+            CallError::BudgetSpent { .. } | CallError::GitHub(GitHubError::Limited { .. }) if waited >= limit => {
+                give_up(Failure::GitHubUnavailable { waited })
+            }
             CallError::BudgetSpent { until } => Ok(Next::WaitUntil(until)),
             CallError::GitHub(GitHubError::Limited { until }) => {
                 self.block_installation(until).await;
                 Ok(Next::WaitUntil(until))
             }
-            CallError::GitHub(GitHubError::Missing) if tries + 1 < TRIES_IF_MISSING => Ok(again),
+            CallError::GitHub(GitHubError::Missing) if same_kind < TRIES_IF_MISSING => Ok(again),
             CallError::GitHub(GitHubError::Missing) => give_up(Failure::ThreadGone),
-            CallError::GitHub(GitHubError::Unauthorized) if tries + 1 >= TRIES_IF_UNAUTHORIZED => {
+            CallError::GitHub(GitHubError::Unauthorized) if same_kind >= TRIES_IF_UNAUTHORIZED => {
                 give_up(Failure::GitHubRefused { message: "GitHub refused the App's token.".to_owned() })
             }
             CallError::GitHub(error) if error.is_passing() && waited < limit => {

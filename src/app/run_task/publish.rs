@@ -18,8 +18,12 @@ const MAX_MOVES: u32 = 5;
 pub(super) async fn publish(ctx: &mut RunContext) -> Result<(), Stop> {
     check_permission(ctx).await?;
     let branch = ctx.task.branch(&ctx.inputs()?.title);
-    ctx.run.facts.branch = Some(branch.clone());
-    ctx.record(&[]).await?;
+    if !ctx.run.facts.branch_is_ours {
+        check_branch_is_free(ctx, &branch).await?;
+        ctx.run.facts.branch = Some(branch.clone());
+        ctx.run.facts.branch_is_ours = true;
+        ctx.record(&[]).await?;
+    }
     if ctx.run.facts.commit.is_none() {
         let commit = push(ctx, &branch).await?;
         ctx.run.facts.commit = Some(commit);
@@ -30,8 +34,7 @@ pub(super) async fn publish(ctx: &mut RunContext) -> Result<(), Stop> {
         ctx.run.facts.pull = Some(open_pull(ctx, &branch).await?);
     }
     let ending = if out_of_time {
-        let ending = timed_out(&ctx.task.agent, ctx.time_limit());
-        Ending { reason: format!("{} The work so far is on the branch {branch}.", ending.reason), ..ending }
+        timed_out(&ctx.task.agent, ctx.time_limit())
     } else {
         Ending { outcome: Outcome::Succeeded, reason: String::new(), detail: String::new() }
     };
@@ -48,6 +51,17 @@ async fn check_permission(ctx: &RunContext) -> Result<(), Stop> {
         return Err(Stop::Failed(Failure::PermissionLost { login: login.clone() }));
     }
     Ok(())
+}
+
+/// Nothing is ever pushed to a branch that was there before, be it the default branch.
+async fn check_branch_is_free(ctx: &RunContext, branch: &str) -> Result<(), Stop> {
+    ctx.patiently(FOR_RESULTS, |_| async move {
+        match ctx.app.github.branch_head(&ctx.place(), branch).await? {
+            None => Ok(()),
+            Some(_) => Err(Failure::BranchTaken { branch: branch.to_owned() }.into()),
+        }
+    })
+    .await
 }
 
 /// Brings the branch to a commit with the changes. Gives the commit's id.
@@ -131,7 +145,11 @@ async fn open_pull(ctx: &RunContext, branch: &str) -> Result<PullLink, Stop> {
                 return Ok(found);
             }
             ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
-            Ok(github.create_pull(&place, pull).await?)
+            match github.create_pull(&place, pull).await {
+                // Ours, of which the answer was lost; lists show it a moment later.
+                Err(GitHubError::Moved { message }) => Err(GitHubError::Unavailable(message).into()),
+                answer => Ok(answer?),
+            }
         })
         .await?;
     Ok(PullLink { number: opened.number, url: opened.url })

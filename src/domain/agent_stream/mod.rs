@@ -170,7 +170,7 @@ impl Transcript {
         if self.stderr.len() == STDERR_LINES {
             self.stderr.pop_front();
         }
-        self.stderr.push_back(cut_marked(line, 400));
+        self.stderr.push_back(cut_marked(line, 4_000));
         AgentEvent::Log(line.to_owned())
     }
 

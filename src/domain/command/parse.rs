@@ -8,7 +8,7 @@ use crate::domain::text::{cut, nearest};
 /// Commands are looked for in this much of a text; what follows belongs to the last request.
 const SEARCHED_BYTES: usize = 64 * 1024;
 /// English words that are one slip away from an agent's name and still mean themselves.
-const PLAIN_WORDS: [&str; 3] = ["code", "codes", "coded"];
+const PLAIN_WORDS: [&str; 8] = ["clause", "code", "codec", "codecs", "coded", "codes", "cursors", "cursory"];
 
 /// A cheap look, without parsing: false means that `parse` would find nothing. An empty handle is
 /// one that is not known yet: then any mention could be ours.
@@ -96,11 +96,13 @@ impl<'a> Reader<'a> {
     }
 
     fn agents(&mut self) -> Result<Vec<String>, CommandError> {
-        let Some((start, word)) = self.peek() else { return Ok(Vec::new()) };
+        let Some((start, written)) = self.peek() else { return Ok(Vec::new()) };
+        // "/agent claude, fix this" and "/agent claude: fix this" mean the agent.
+        let word = written.trim_end_matches([',', ':']);
         let names: Vec<String> = word.split(',').map(|name| self.resolve(name)).collect();
         let known = |name: &String| self.words.agents.contains(name);
         if names.iter().all(known) {
-            self.take();
+            self.at = start + written.len();
             let mut distinct: Vec<String> = Vec::new();
             for name in names {
                 if !distinct.contains(&name) {

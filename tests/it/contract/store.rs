@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hireling::adapters::store::{
-    Access, Admission, Admit, Claimed, Decision, KeptDelivery, LISTS, LedgerRow, Limits, Location, PendingDelivery,
-    Purpose, Store, StoreError, Stored, TaskPage, Verdict,
+    Access, Admission, Admit, Asked, Claimed, Decision, KeptDelivery, LISTS, LedgerRow, Limits, Location,
+    PendingDelivery, Purpose, Store, StoreError, Stored, TaskPage, Verdict,
 };
 use hireling::domain::command::Options;
 use hireling::domain::decision::DecisionCode;
@@ -421,11 +421,11 @@ async fn cancelling_ends_what_waits_and_asks_what_runs() {
         let (running, waiting) = (bench.queue(1, 1).await, bench.queue(1, 1).await);
         let claimed = bench.claim("w").await.unwrap();
         let none = |_: &_| Vec::new();
-        let stopped = bench
-            .store
-            .cancel_thread(RepositoryId(10), IssueNumber(1), "maria", bench.clock.now(), none)
-            .await
-            .unwrap();
+        let early = Asked { by: "eve", written_at: Millis(0), now: bench.clock.now() };
+        let none_yet = bench.store.cancel_thread(RepositoryId(10), IssueNumber(1), &early, none).await.unwrap();
+        assert_eq!(none_yet, [], "what was asked for later goes on");
+        let asked = Asked { by: "maria", written_at: bench.clock.now(), now: bench.clock.now() };
+        let stopped = bench.store.cancel_thread(RepositoryId(10), IssueNumber(1), &asked, none).await.unwrap();
         assert_eq!(stopped.len(), 2);
         assert_eq!(bench.store.task(&waiting).await.unwrap().unwrap().state.name(), "cancelled");
         assert_eq!(bench.store.task(&running).await.unwrap().unwrap().state.name(), "running");
@@ -479,7 +479,8 @@ async fn every_list_has_its_index() {
     // The other tables are empty and would be read whole; the question is whether an index could serve.
     sqlx::query("SET enable_seqscan = off").execute(&mut connection).await.unwrap();
     for (what, sql, [index, _]) in LISTS {
-        let text = sql.replace("task_id = $1", "task_id = ''").replace("$1", "1").replace("$2", "900").replace("$3", "50");
+        let text =
+            sql.replace("task_id = $1", "task_id = ''").replace("$1", "1").replace("$2", "900").replace("$3", "50");
         let rows: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("EXPLAIN {text}")))
             .fetch_all(&mut connection)
             .await

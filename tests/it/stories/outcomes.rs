@@ -39,7 +39,7 @@ async fn out_of_time_saves_the_work_on_a_branch() {
     assert_eq!(world.ended(comment).await, "confused");
     let answer = world.only_answer().await;
     assert!(
-        answer.contains("😕 **Out of time.** ours was stopped after 1 s. The work so far is on the branch agent/1-"),
+        answer.contains("😕 **Out of time.** ours was stopped after 1 s. The work so far is on the branch `agent/1-"),
         "{answer}"
     );
     assert_eq!(world.github.pulls(REPO).await, []);
@@ -82,7 +82,13 @@ async fn a_missing_base_and_a_taken_branch_are_named() {
     world.github.push_file(REPO, "taken", "theirs.txt", "x\n").await.unwrap();
     let comment = world.comment(PERSON, "/agent ours --branch taken").await;
     assert_eq!(world.ended(comment).await, "confused");
-    assert!(world.answer(1).await.contains("The branch taken exists already and holds other work."));
+    assert!(world.answer(1).await.contains("The branch taken exists already."));
+
+    let before = world.github.branches(REPO).await.unwrap();
+    let comment = world.comment(PERSON, "/agent ours --branch main").await;
+    assert_eq!(world.ended(comment).await, "confused");
+    assert!(world.answer(2).await.contains("The branch main exists already."));
+    assert_eq!(world.github.branches(REPO).await.unwrap(), before, "nothing is pushed to the default branch");
     world.finish().await;
 }
 

@@ -103,6 +103,17 @@ async fn hostile_changes_are_held_back_and_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn changes_that_are_all_held_back_are_not_called_nothing() {
+    let script = "mkdir -p .github/workflows; echo x > .github/workflows/ci.yml; echo ok";
+    let world = Builder::new(Engine::Sqlite).agent("ours", script).start().await.unwrap();
+    let comment = world.comment(PERSON, "/agent ours").await;
+    assert_eq!(world.ended(comment).await, "confused");
+    let answer = world.only_answer().await;
+    assert!(answer.contains("Everything that was changed is held back (1 file)."), "{answer}");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_an_agent_says_acts_on_nobody() {
     let script = "printf '\\033[31mred\\033[0m\\r\\033]52;c;aGk=\\007 @octocat closes #1 ![x](https://evil.test/?d=1)\\n'; \
         printf '/agent ours again\\n```\\n<img src=x>\\n</details>\\n'; head -c 200000 /dev/zero | tr '\\0' 'y'; \

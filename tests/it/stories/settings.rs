@@ -60,6 +60,8 @@ async fn the_demo_ends_in_a_pull_request() {
     {
         assert!(said.contains(part), "{part} is not in {said}");
     }
+    let (good, said) = world.run(&["demo", "--once", "status"]).await;
+    assert!(!good && said.contains("There are no tasks on this thread."), "{said}");
     let (good, said) = world.run(&["demo", "--once", "--agent", "nobody"]).await;
     assert!(!good && said.contains("there is no agent named nobody here"), "{said}");
     world.finish().await;

@@ -12,6 +12,7 @@ mod bubblewrap;
 mod supervisor;
 
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -275,13 +276,12 @@ impl Sandbox for LocalSandbox {
                 }
                 Self::signal_supervisor(command, Signal::SIGKILL).await;
             }
-            for dir in [run, self.dir(id)?] {
-                match tokio::fs::remove_dir_all(&dir).await {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(SandboxError::Unavailable(format!("cannot remove {}: {error}", dir.display())));
-                    }
-                    _ => {}
-                }
+            // The folder by which the sandbox is listed goes last: what stays behind stays visible.
+            for dir in [self.dir(id)?, run] {
+                let removed = tokio::task::spawn_blocking(move || remove_tree(&dir)).await;
+                removed
+                    .map_err(|error| SandboxError::Unavailable(error.to_string()))?
+                    .map_err(failed("cannot remove a sandbox"))?;
             }
             Ok(())
         })
@@ -300,6 +300,32 @@ impl Sandbox for LocalSandbox {
             Ok(found)
         })
     }
+}
+
+/// Removes a folder, also one in which an agent has taken the right to write away.
+fn remove_tree(dir: &Path) -> io::Result<()> {
+    let gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    match gone(std::fs::remove_dir_all(dir)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            make_writable(dir)?;
+            gone(std::fs::remove_dir_all(dir))
+        }
+        other => other,
+    }
+}
+
+fn make_writable(dir: &Path) -> io::Result<()> {
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            make_writable(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads the output files of a command as they grow.

@@ -76,7 +76,8 @@ pub fn supervise() -> std::io::Result<()> {
         record(&order.run_dir, "pid", std::process::id().to_string().as_bytes())?;
         match spawn(&order) {
             Ok(child) => {
-                answer("started")?;
+                // A service that died meanwhile does not listen; the command is watched all the same.
+                let _ = answer("started");
                 let exit = watch(&order, child, stop).await;
                 record_exit(&order.run_dir, exit)
             }

@@ -74,6 +74,11 @@ fn agent_verb_options_and_request_are_told_apart() {
     assert_eq!(command.request, "fix the\nbutton\n\nplease");
     assert_eq!(only("/agent anthropic,claude go").agents, ["claude"]);
     assert_eq!(only("/agent openai").agents, ["codex"]);
+    for text in ["/agent claude: fix it", "/agent claude, fix it"] {
+        assert_eq!((only(text).agents, only(text).request.as_str()), (vec!["claude".to_owned()], "fix it"));
+    }
+    assert_eq!(only("/agent clause 3 is wrong").request, "clause 3 is wrong");
+    assert_eq!(only("/agent : fix").request, ": fix");
     assert_eq!(only("/agent STOP").verb, Verb::Cancel);
     assert_eq!(only("/agent codex review the tests").verb, Verb::Review);
     assert_eq!(only("/agent reviewer should see this").verb, Verb::Work);
