@@ -117,7 +117,7 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         }
         Command::Migrate => {
             let database = Config::database_from(&source)?;
-            let store = Store::open(&service::location(&database), Access::Visitor).await?;
+            let store = Store::open(&service::location(&database), Access::Migration).await?;
             println!("The {} database is up to date.", store.engine());
             Ok(true)
         }

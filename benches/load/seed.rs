@@ -8,8 +8,9 @@ const COLUMNS: &str = "id, delivery_guid, meaning, installation_id, repository_i
 
 fn values(state: &str) -> String {
     format!(
-        "'{state}' || n, 'g', '{state}' || n, n % 50 + 1, n % 50 + 1, 'acme/shop', n, FALSE, '\"issue\"', n, 7, 'maria', \
-         'ours', '{{}}', 'fix it', '{state}', n, n"
+        "'{state}' || n, 'g', '{state}' || n, n % 50 + 1, n % 50 + 1, 'acme/shop', n, FALSE, '{{\"on\":\"issue\"}}', n, 7, 'maria', \
+         'ours', '{{}}', 'fix it', '{state}', n, \
+         CASE '{state}' WHEN 'queued' THEN NULL ELSE n END"
     )
 }
 

@@ -72,12 +72,11 @@ CREATE UNIQUE INDEX tasks_id ON tasks (id);
 CREATE UNIQUE INDEX tasks_meaning ON tasks (meaning);
 CREATE INDEX tasks_queue ON tasks (installation_id, seq) WHERE state = 'queued';
 CREATE INDEX tasks_running ON tasks (installation_id) WHERE state = 'running';
-CREATE INDEX tasks_turn ON tasks (installation_id, started_at);
+CREATE INDEX tasks_turn ON tasks (installation_id, started_at) WHERE started_at IS NOT NULL;
 CREATE INDEX tasks_lease ON tasks (lease_until) WHERE state = 'running';
 CREATE INDEX tasks_open_thread ON tasks (repository_id, issue_number, seq) WHERE state IN ('queued', 'running');
 CREATE INDEX tasks_thread ON tasks (repository_id, issue_number, seq);
 CREATE INDEX tasks_repository ON tasks (repository_id, seq);
-CREATE INDEX tasks_state ON tasks (state, seq);
 
 CREATE TABLE runs (
     id               TEXT   NOT NULL PRIMARY KEY,

@@ -35,10 +35,19 @@ impl Source {
             Err(error) if error.not_found() => {}
             Err(_) => return Err(ConfigError(".env cannot be read".to_owned())),
         }
-        values.extend(std::env::vars_os().filter_map(|(name, value)| {
+        for (name, value) in std::env::vars_os() {
             // Names that are not text cannot be ours.
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        }));
+            let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else { continue };
+            // Either form of a setting in the environment beats both forms in `.env`.
+            let plain = name.strip_suffix("_FILE").unwrap_or(&name);
+            if value.trim().is_empty() {
+                continue;
+            }
+            values.retain(|known, _| {
+                known.strip_suffix("_FILE").unwrap_or(known) != plain || std::env::var_os(known).is_some()
+            });
+            values.insert(name, value);
+        }
         Ok(Self(values))
     }
 

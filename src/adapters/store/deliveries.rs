@@ -279,6 +279,17 @@ impl Store {
         }))
     }
 
+    /// Records decisions that make neither task nor answer, with one commit.
+    pub async fn decide_all(&self, decisions: &[Decision<'_>]) -> Result<()> {
+        in_tx!(self, |conn| {
+            for decision in decisions {
+                // One that was decided meanwhile stays as it is.
+                let _ = decide_in!(conn, decision);
+            }
+        });
+        Ok(())
+    }
+
     /// Lets a stored delivery be decided again. False: there is no such delivery with a body.
     pub async fn replay(&self, id: &DeliveryId, now: Millis) -> Result<bool> {
         let changed = write!(self, |pool| {

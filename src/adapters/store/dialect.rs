@@ -25,6 +25,7 @@ impl Db {
 }
 
 /// The oldest task whose thread is free, of the installation that runs least and waited longest.
+/// `LIMIT 1 … IS NOT NULL` stands for `EXISTS`, which SQLite 3.51 turns into a join over the backlog.
 /// `$1` owner, `$2` lease in milliseconds, `$3` now for people.
 macro_rules! claim_queued {
     ($now:literal, $lock:literal) => {
@@ -36,11 +37,12 @@ macro_rules! claim_queued {
             " FROM waiting w WHERE w.installation_id IS NOT NULL),",
             " turn AS (SELECT w.installation_id FROM waiting w WHERE w.installation_id IS NOT NULL",
             "  AND NOT EXISTS (SELECT 1 FROM installations b WHERE b.id = w.installation_id AND b.blocked_until > $3)",
-            "  AND EXISTS (SELECT 1 FROM tasks e WHERE e.state = 'queued' AND e.installation_id = w.installation_id",
+            "  AND (SELECT e.seq FROM tasks e WHERE e.state = 'queued' AND e.installation_id = w.installation_id",
             "   AND NOT EXISTS (SELECT 1 FROM tasks o WHERE o.repository_id = e.repository_id",
-            "    AND o.issue_number = e.issue_number AND o.state IN ('queued', 'running') AND o.seq < e.seq))",
+            "    AND o.issue_number = e.issue_number AND o.state IN ('queued', 'running') AND o.seq < e.seq)",
+            "   LIMIT 1) IS NOT NULL",
             "  ORDER BY (SELECT count(*) FROM tasks r WHERE r.state = 'running' AND r.installation_id = w.installation_id),",
-            "   (SELECT coalesce(max(s.started_at), 0) FROM tasks s WHERE s.installation_id = w.installation_id) LIMIT 1)",
+            "   coalesce((SELECT s.started_at FROM tasks s WHERE s.installation_id = w.installation_id AND s.started_at IS NOT NULL ORDER BY s.started_at DESC LIMIT 1), 0) LIMIT 1)",
             " UPDATE tasks SET state = 'running', lease_owner = $1, lease_until = ", $now, " + $2,",
             " fence = fence + 1, started_at = coalesce(started_at, $3)",
             " WHERE seq = (SELECT t.seq FROM tasks t WHERE t.state = 'queued'",
@@ -85,7 +87,7 @@ macro_rules! claim_pending {
     ($lock:literal) => {
         concat!(
             "UPDATE deliveries SET decide_at = $2, attempts = attempts + 1 WHERE seq IN (",
-            "SELECT seq FROM deliveries WHERE decide_at IS NOT NULL AND decide_at <= $1 ORDER BY decide_at, seq LIMIT 16 ",
+            "SELECT seq FROM deliveries WHERE decide_at IS NOT NULL AND decide_at <= $1 ORDER BY decide_at, seq LIMIT 64 ",
             $lock, ") RETURNING seq, guid, meaning, event, received_at, attempts, repository_id, issue_number, body"
         )
     };

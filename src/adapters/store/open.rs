@@ -29,15 +29,20 @@ pub enum Location {
 pub enum Access {
     /// The service: at most one at a time on a SQLite file.
     Service,
-    /// A short command beside a running service.
+    /// Brings the tables up to date and leaves.
+    Migration,
+    /// A short command beside a running service: it changes no table.
     Visitor,
 }
 
 /// How long a request waits for a connection before the answer is "unavailable".
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Number of the last migration.
+const NEWEST: i64 = 1;
+
 fn migrator(sql: &'static str) -> Migrator {
-    let list = [(1, "init", sql)];
+    let list = [(NEWEST, "init", sql)];
     Migrator::with_migrations(
         list.into_iter()
             .map(|(version, name, sql)| {
@@ -52,7 +57,7 @@ impl Store {
     pub async fn open(location: &Location, access: Access) -> Result<Self> {
         match location {
             Location::Sqlite(path) => Self::open_sqlite(path, access).await,
-            Location::Postgres { url, direct_url } => Self::open_postgres(url, direct_url).await,
+            Location::Postgres { url, direct_url } => Self::open_postgres(url, direct_url, access).await,
         }
     }
 
@@ -64,11 +69,11 @@ impl Store {
         }
         let lock = match access {
             Access::Service => Some(Arc::new(lock_file(path)?)),
-            Access::Visitor => None,
+            Access::Migration | Access::Visitor => None,
         };
         let options = SqliteConnectOptions::new()
             .filename(path)
-            .create_if_missing(true)
+            .create_if_missing(access != Access::Visitor)
             .foreign_keys(true)
             .journal_mode(SqliteJournalMode::Wal)
             // A delivery that was answered is on the disk, not on its way there.
@@ -86,10 +91,16 @@ impl Store {
             .connect_with(options.clone())
             .await
             .map_err(|error| failed("cannot open the database", &error))?;
-        migrator(include_str!("../../../migrations/sqlite/0001_init.sql"))
-            .run(&write)
-            .await
-            .map_err(migration_failed)?;
+        match access {
+            Access::Visitor => {
+                let version = sqlx::query_scalar(NEWEST_MIGRATION).fetch_one(&write).await;
+                check_version(version)?;
+            }
+            Access::Service | Access::Migration => {
+                let sql = include_str!("../../../migrations/sqlite/0001_init.sql");
+                migrator(sql).run(&write).await.map_err(migration_failed)?;
+            }
+        }
         let read = SqlitePoolOptions::new()
             .max_connections(4)
             .idle_timeout(None)
@@ -102,15 +113,21 @@ impl Store {
         Ok(Self { db: Db::Lite { read, write }, _file_lock: lock })
     }
 
-    async fn open_postgres(url: &Secret, direct_url: &Secret) -> Result<Self> {
+    async fn open_postgres(url: &Secret, direct_url: &Secret, access: Access) -> Result<Self> {
         // The text of a connection error can hold the address, never the password.
         let failed = |error: sqlx::Error| StoreError::Open(format!("cannot open the PostgreSQL database: {error}"));
         let direct = PgConnectOptions::from_str(direct_url.expose()).map_err(failed)?;
         let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
         let migrating = pool.connect_with(direct).await.map_err(failed)?;
-        let result = migrator(include_str!("../../../migrations/postgres/0001_init.sql")).run(&migrating).await;
+        let prepared = match access {
+            Access::Visitor => check_version(sqlx::query_scalar(NEWEST_MIGRATION).fetch_one(&migrating).await),
+            Access::Service | Access::Migration => {
+                let sql = include_str!("../../../migrations/postgres/0001_init.sql");
+                migrator(sql).run(&migrating).await.map_err(migration_failed)
+            }
+        };
         migrating.close().await;
-        result.map_err(migration_failed)?;
+        prepared?;
         let options = PgConnectOptions::from_str(url.expose()).map_err(failed)?;
         let pool = PgPoolOptions::new().max_connections(16).acquire_timeout(ACQUIRE_TIMEOUT);
         Ok(Self { db: Db::Pg(pool.connect_with(options).await.map_err(failed)?), _file_lock: None })
@@ -133,11 +150,29 @@ fn lock_file(path: &Path) -> Result<std::fs::File> {
     Ok(file)
 }
 
+const NEWEST_MIGRATION: &str = "SELECT max(version) FROM _sqlx_migrations WHERE success";
+
+/// Whether the tables are those that this program knows.
+fn check_version(found: sqlx::Result<Option<i64>>) -> Result<()> {
+    match found {
+        Ok(Some(version)) if version == NEWEST => Ok(()),
+        Ok(Some(version)) if version > NEWEST => Err(newer(version)),
+        Err(error) if error.as_database_error().is_none() => Err(error.into()),
+        Ok(_) | Err(_) => {
+            Err(StoreError::Open("the tables are not up to date; `hireling migrate` sees to it".to_owned()))
+        }
+    }
+}
+
+fn newer(version: i64) -> StoreError {
+    StoreError::Open(format!(
+        "the database is of a newer version (migration {version}) than this program; it was not touched"
+    ))
+}
+
 fn migration_failed(error: MigrateError) -> StoreError {
     match error {
-        MigrateError::VersionMissing(version) => StoreError::Open(format!(
-            "the database is of a newer version (migration {version}) than this program; it was not touched"
-        )),
+        MigrateError::VersionMissing(version) => newer(version),
         other => StoreError::Open(format!("the database could not be brought up to date: {other}")),
     }
 }

@@ -71,7 +71,7 @@ pub(super) async fn decide_all(app: Arc<App>, stop: CancellationToken) {
             }
         };
         let found = !pending.is_empty();
-        for deliveries in by_thread(pending) {
+        for deliveries in by_thread(app.without_commands(pending).await) {
             let app = Arc::clone(&app);
             under_way.spawn(async move {
                 for delivery in &deliveries {
@@ -105,6 +105,44 @@ fn by_thread(pending: Vec<PendingDelivery>) -> Vec<Vec<PendingDelivery>> {
 }
 
 impl App {
+    /// Decides those that hold no command after all, with one commit; gives back the others.
+    async fn without_commands(&self, pending: Vec<PendingDelivery>) -> Vec<PendingDelivery> {
+        let identity = self.identity_so_far();
+        // Without our own name a mention of us cannot be told from others.
+        if identity.handle.is_empty() {
+            return pending;
+        }
+        let words = self.vocabulary(&identity.handle);
+        let is_idle = |delivery: &PendingDelivery| {
+            let notice = decode(&delivery.event, &delivery.body);
+            let writing = notice.and_then(|notice| notice.writing);
+            writing.is_some_and(|writing| parse(&writing.text, &words).is_empty())
+        };
+        let (idle, others): (Vec<_>, Vec<_>) = pending.into_iter().partition(is_idle);
+        let at = self.clock.now();
+        let code = DecisionCode::NoCommand;
+        let decisions: Vec<Decision<'_>> = idle
+            .iter()
+            .map(|delivery| Decision { seq: delivery.seq, code, facts: String::new(), at, effects: &[] })
+            .collect();
+        if decisions.is_empty() {
+            return others;
+        }
+        match self.store.decide_all(&decisions).await {
+            Ok(()) => metrics::counter!("hireling_deliveries_total", "decision" => code.name())
+                .increment(decisions.len() as u64),
+            // They stay claimed for a moment and are then looked at again.
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "decisions could not be stored"),
+        }
+        others
+    }
+
+    fn vocabulary(&self, handle: &str) -> Vocabulary {
+        let mut agents: Vec<String> = crate::domain::agent::KNOWN_NAMES.map(String::from).to_vec();
+        agents.extend(self.settings.agents.iter().map(|agent| agent.name.clone()));
+        Vocabulary { handle: handle.to_owned(), agents }
+    }
+
     #[tracing::instrument(name = "delivery", skip_all, fields(delivery.id = %pending.id))]
     async fn decide_or_postpone(&self, pending: &PendingDelivery) {
         let Err(hindrance) = self.decide(pending).await else { return };
@@ -157,9 +195,7 @@ impl App {
     }
 
     async fn decide_commands(&self, case: &Case<'_>, handle: String) -> Result<(), Hindrance> {
-        let mut agents: Vec<String> = crate::domain::agent::KNOWN_NAMES.map(String::from).to_vec();
-        agents.extend(self.settings.agents.iter().map(|agent| agent.name.clone()));
-        let commands = parse(&case.writing.text, &Vocabulary { handle: handle.clone(), agents });
+        let commands = parse(&case.writing.text, &self.vocabulary(&handle));
         if commands.is_empty() {
             return self.record(case.pending, DecisionCode::NoCommand, serde_json::Value::Null, &[]).await;
         }

@@ -131,6 +131,8 @@ fn markdown(text: &str) -> String {
         // GitHub leaves comments out; other HTML is shown as text here.
         Event::Html(raw) | Event::InlineHtml(raw) if raw.trim_start().starts_with("<!--") => None,
         Event::Html(raw) | Event::InlineHtml(raw) => Some(Event::Text(raw)),
+        // In comments GitHub keeps the lines as they were written.
+        Event::SoftBreak => Some(Event::HardBreak),
         other => Some(other),
     });
     let mut out = String::new();

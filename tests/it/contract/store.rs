@@ -438,7 +438,7 @@ async fn a_newer_database_is_refused_untouched() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("test.db");
     let location = Location::Sqlite(path.clone());
-    Store::open(&location, Access::Visitor).await.unwrap().close().await;
+    Store::open(&location, Access::Migration).await.unwrap().close().await;
     let pool = sqlx::SqlitePool::connect(&format!("sqlite://{}", path.display())).await.unwrap();
     sqlx::query(
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'later', TRUE, x'00', 0)",
@@ -447,8 +447,13 @@ async fn a_newer_database_is_refused_untouched() {
     .await
     .unwrap();
     pool.close().await;
-    let error = Store::open(&location, Access::Visitor).await.unwrap_err().to_string();
-    assert!(error.contains("newer version (migration 9999)"), "{error}");
+    for access in [Access::Visitor, Access::Migration, Access::Service] {
+        let error = Store::open(&location, access).await.unwrap_err().to_string();
+        assert!(error.contains("newer version (migration 9999)"), "{access:?}: {error}");
+    }
+    let absent = Location::Sqlite(dir.path().join("absent.db"));
+    assert!(Store::open(&absent, Access::Visitor).await.is_err());
+    assert!(!dir.path().join("absent.db").exists(), "a visitor makes nothing");
 }
 
 /// No list reads more than its page, whatever the table holds.
