@@ -24,7 +24,7 @@ async fn all() -> Vec<Bench> {
     let mut benches = Vec::new();
     for isolation in [Isolation::None, Isolation::Bubblewrap] {
         if isolation == Isolation::Bubblewrap && Isolation::probe() == Isolation::None {
-            eprintln!("SKIPPED: sandboxes under bubblewrap, because it does not work here");
+            crate::support::skipped("sandboxes under bubblewrap, because it does not work here");
             continue;
         }
         let root = tempfile::tempdir().unwrap();

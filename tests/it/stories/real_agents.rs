@@ -13,7 +13,9 @@ async fn is_installed(program: &str, version: &str) -> bool {
     let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().await;
     let there = output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(version));
     if !there {
-        eprintln!("SKIPPED: the real {program}, because version {version} is not installed (./tests/run installs it)");
+        crate::support::skipped(&format!(
+            "the real {program}, because version {version} is not installed (./tests/run installs it)"
+        ));
     }
     there
 }
@@ -31,7 +33,9 @@ impl Model {
         let cache = std::env::var("TEST_CACHE").ok()?;
         let program = format!("{cache}/node_modules/.bin/llmock");
         if !std::path::Path::new(&program).exists() {
-            eprintln!("SKIPPED: real agents, because the scripted model is not in TEST_CACHE (./tests/run fetches it)");
+            crate::support::skipped(
+                "real agents, because the scripted model is not in TEST_CACHE (./tests/run fetches it)",
+            );
             return None;
         }
         let dir = tempfile::tempdir().unwrap();

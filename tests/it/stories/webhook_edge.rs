@@ -166,8 +166,8 @@ async fn githubs_own_examples_are_taken() {
     let file = std::env::var("TEST_CACHE")
         .map(|cache| format!("{cache}/node_modules/@octokit/webhooks-examples/api.github.com/index.json"));
     let Some(text) = file.ok().and_then(|file| std::fs::read(file).ok()) else {
-        eprintln!(
-            "SKIPPED: GitHub's example payloads, because TEST_CACHE does not hold them (./tests/run fetches them)"
+        crate::support::skipped(
+            "GitHub's example payloads, because TEST_CACHE does not hold them (./tests/run fetches them)",
         );
         return;
     };

@@ -3,3 +3,10 @@
 pub mod clock;
 pub mod postgres;
 pub mod world;
+
+/// Says what is not tested here and why. Written past the test harness, which keeps back what
+/// passing tests print.
+pub fn skipped(what: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {what}");
+}

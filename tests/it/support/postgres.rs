@@ -12,7 +12,7 @@ static SAID: Once = Once::new();
 pub async fn fresh_database() -> Option<String> {
     let Ok(server) = std::env::var("TEST_DATABASE_URL") else {
         SAID.call_once(|| {
-            eprintln!("SKIPPED: tests on PostgreSQL, because TEST_DATABASE_URL is not set (./tests/run sets it)")
+            crate::support::skipped("tests on PostgreSQL, because TEST_DATABASE_URL is not set (./tests/run sets it)")
         });
         return None;
     };
