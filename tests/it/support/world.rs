@@ -419,6 +419,9 @@ impl World {
             assert!(!seen.contains(secret), "the {what} got out");
         }
         assert!(!seen.contains("\"ghs_"), "a token got out");
+        // The password of PostgreSQL, where there is one.
+        let password = url::Url::parse(&self.database).ok().and_then(|url| url.password().map(ToOwned::to_owned));
+        assert!(password.is_none_or(|password| !seen.contains(&password)), "the database's password got out");
     }
 
     async fn database_text(&self) -> String {
