@@ -27,6 +27,7 @@ const COURTESY_LIMIT: Duration = Duration::from_secs(6 * 3600);
 const RESULT_LIMIT: Duration = Duration::from_secs(3 * 24 * 3600);
 /// A thing not found may only not be replicated yet (fault F25).
 const TRIES_IF_MISSING: i64 = 3;
+/// … for this long after the promise at least, however many tries that were.
 const SETTLING: Duration = Duration::from_secs(15);
 const TRIES_IF_UNAUTHORIZED: i64 = 4;
 

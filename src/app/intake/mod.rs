@@ -36,6 +36,7 @@ const MAX_REPLIES_PER_HOUR: i64 = 20;
 
 /// How often GitHub is asked for a permission that it refuses to tell (fault F25).
 const TRIES_OF_PERMISSION: i64 = 3;
+/// … and for this long after the delivery at least.
 const SETTLING: Duration = Duration::from_secs(15);
 
 /// Why a decision could not be made now.

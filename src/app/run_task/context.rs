@@ -137,7 +137,13 @@ impl RunContext {
         let id = RunId(self.app.clock.new_id());
         let begun = self.app.store.begin_run(&self.lease, id, self.run.attempt + 1, self.app.clock.now()).await;
         match begun {
-            Ok(run) => self.run = run,
+            Ok(run) => {
+                // What stands on GitHub already outlives the sandbox.
+                let old = std::mem::replace(&mut self.run, run).facts;
+                let facts = &mut self.run.facts;
+                (facts.announcing, facts.branch, facts.branch_is_ours) =
+                    (old.announcing, old.branch, old.branch_is_ours);
+            }
             Err(StoreError::LeaseLost) => return Err(Stop::Lost),
             Err(_) => return Err(Stop::Failed(Failure::Internal)),
         }
