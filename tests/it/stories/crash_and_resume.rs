@@ -156,11 +156,27 @@ async fn a_lost_sandbox_is_replaced_once() {
     let comment = world.comment(PERSON, "/agent ours count").await;
     agent_has_counted(&world).await;
     world.crash().await;
-    // The machine is gone with everything on it, as after a reboot.
+    lose_sandboxes(&world).await;
+    world.restart().await;
+    world
+        .until("a second sandbox runs the agent", async |world| {
+            let log = world.log_of(&world.last_task().await.id).await;
+            (log.contains("starting again") && log.matches("line 30.").count() == 2).then_some(())
+        })
+        .await;
+    open_gate(&world);
+    assert_eq!(world.ended(comment).await, "rocket");
+    assert_eq!(world.answers().await.len(), 1);
+    world.finish().await;
+}
+
+/// The machine is gone with everything on it, as after a reboot.
+async fn lose_sandboxes(world: &World) {
     let root = world.file("data/sandboxes");
     for entry in std::fs::read_dir(&root).unwrap() {
         let path = entry.unwrap().path();
-        if let Ok(pid) = std::fs::read_to_string(path.join("agent/pid")) {
+        let runs = !path.join("agent/exit").exists();
+        if let (true, Ok(pid)) = (runs, std::fs::read_to_string(path.join("agent/pid"))) {
             let pid = nix::unistd::Pid::from_raw(pid.trim().parse().unwrap());
             nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
         }
@@ -172,15 +188,32 @@ async fn a_lost_sandbox_is_replaced_once() {
     })
     .await
     .unwrap();
+}
+
+/// The branch is there, the commit is not, and the changes are lost with the sandbox: the second
+/// attempt knows its own branch.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_lost_while_publishing_leaves_one_branch() {
+    let mut world = World::start(Engine::Sqlite).await.unwrap();
+    let warm_up = world.comment(PERSON, "/agent ours").await;
+    world.ended(warm_up).await;
+    world.next_issue().await;
+    world.github.set_faults(Vec::new());
+    let before = world.github.calls().await.len();
+    let measured = world.comment(PERSON, "/agent ours").await;
+    world.ended(measured).await;
+    let commit_call = world.github.calls().await[before..].iter().position(|call| call.path == "/graphql").unwrap();
+
+    world.next_issue().await;
+    world.github.set_faults(vec![Fault { call: commit_call, times: 1, when: When::Before, kind: Kind::Hold }]);
+    let comment = world.comment(PERSON, "/agent ours").await;
+    world.github.held().await;
+    assert_eq!(world.branches().await.len(), 1, "the branch is made, the commit is not");
+    world.crash().await;
+    lose_sandboxes(&world).await;
+    world.github.set_faults(Vec::new());
     world.restart().await;
-    world
-        .until("a second sandbox runs the agent", async |world| {
-            let log = world.log_of(&world.last_task().await.id).await;
-            (log.contains("starting again") && log.matches("line 30.").count() == 2).then_some(())
-        })
-        .await;
-    open_gate(&world);
-    assert_eq!(world.ended(comment).await, "rocket");
-    assert_eq!(world.answers().await.len(), 1);
+    assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
+    assert_eq!((world.branches().await.len(), world.pulls().await.len(), world.answers().await.len()), (1, 1, 1));
     world.finish().await;
 }
