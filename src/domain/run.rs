@@ -75,7 +75,6 @@ pub struct RunFacts {
     /// Set before the status comment is made, so that a second try looks for it first.
     pub announcing: bool,
     pub sandbox: Option<String>,
-    pub commands: Vec<String>,
     pub agent_end: Option<AgentEnd>,
     pub agent_text: Option<String>,
     pub session: Option<String>,

@@ -22,7 +22,6 @@ pub struct Limits {
 pub struct Admit<'a> {
     pub decision: Decision<'a>,
     pub tasks: &'a [NewTask],
-    pub account: &'a str,
     pub limits: Limits,
 }
 

@@ -56,6 +56,9 @@ pub enum StoreError {
     /// Another worker holds the task now; what this one has learned is thrown away.
     #[error("the lease on the task was lost")]
     LeaseLost,
+    /// A bug: `domain::task` knows no such move.
+    #[error(transparent)]
+    Illegal(#[from] crate::domain::task::IllegalMove),
     #[error("{0}")]
     Open(String),
 }

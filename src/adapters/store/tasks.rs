@@ -10,7 +10,7 @@ use crate::domain::effect::Effect;
 use crate::domain::ids::{CommentId, InstallationId, IssueNumber, Millis, RepositoryId, TaskId};
 use crate::domain::prompt::Inputs;
 use crate::domain::run::Ending;
-use crate::domain::task::{Outcome, Task, TaskEvent};
+use crate::domain::task::{Outcome, Task, TaskEvent, TaskState};
 
 /// A worker's dated right to a task. Only a claim makes one; every write of a run needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,6 +172,7 @@ impl Store {
 
     /// Ends a task: outcome and the effects that tell it, in one transaction.
     pub async fn settle(&self, lease: &Lease, ending: &Ending, effects: &[Effect], now: Millis) -> Result<()> {
+        let ended = TaskState::Running.on(TaskEvent::Ended(ending.outcome))?;
         in_tx!(self, |conn| {
             let changed = sqlx::query(
                 "UPDATE tasks SET state = $4, reason = $5, finished_at = $6, lease_owner = NULL, lease_until = NULL \
@@ -180,7 +181,7 @@ impl Store {
             .bind(&lease.task.0)
             .bind(&lease.owner)
             .bind(lease.fence)
-            .bind(ending.outcome.name())
+            .bind(ended.name())
             .bind(&ending.reason)
             .bind(now.0)
             .execute(&mut *conn)
@@ -204,6 +205,7 @@ impl Store {
         effects: impl Fn(&Task) -> Vec<Effect> + Send + Sync,
     ) -> Result<Vec<Task>> {
         let (by, now) = (asked.by, asked.now);
+        let cancelled = TaskState::Queued.on(TaskEvent::Ended(Outcome::Cancelled))?;
         let mut open = self.open_tasks(repository, issue).await?;
         open.retain(|task| task.triggered_at <= asked.written_at);
         let mut stopped = Vec::new();
@@ -214,7 +216,7 @@ impl Store {
                     "UPDATE tasks SET state = $2, cancelled_by = $3, finished_at = $4 WHERE id = $1 AND state = 'queued'",
                 )
                 .bind(&task.id.0)
-                .bind(Outcome::Cancelled.name())
+                .bind(cancelled.name())
                 .bind(by)
                 .bind(now.0)
                 .execute(&mut *conn)

@@ -277,8 +277,7 @@ impl App {
         let limits = Limits { per_day: self.settings.max_per_day, waiting: MAX_WAITING };
         let decision =
             Decision { seq: case.pending.seq, code, facts: facts.to_string(), at: case.now, effects: &effects };
-        let admission =
-            self.store.admit(&Admit { decision, tasks: &plan.tasks, account: case.account, limits }).await?;
+        let admission = self.store.admit(&Admit { decision, tasks: &plan.tasks, limits }).await?;
         let refused = match admission {
             Admission::Accepted => {
                 metrics::counter!("hireling_tasks_accepted_total").increment(plan.tasks.len() as u64);

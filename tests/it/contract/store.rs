@@ -107,7 +107,7 @@ impl Bench {
             at: self.clock.now(),
             effects: &[],
         };
-        self.store.admit(&Admit { decision, tasks, account: "acme", limits }).await.unwrap()
+        self.store.admit(&Admit { decision, tasks, limits }).await.unwrap()
     }
 
     /// Puts a task into the queue.
