@@ -64,6 +64,8 @@ enum Command {
         /// The delivery's GUID, as GitHub and the ledger show it
         id: String,
     },
+    /// Make or renew the sandbox snapshot with the agents' CLIs in it
+    Snapshot,
     /// Stands over one command of a local sandbox; started by the service itself
     #[command(hide = true, name = "sandbox-command")]
     Supervise,
@@ -104,7 +106,9 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<bool> {
     let source = Source::environment()?;
     let mut log = LogConfig::from_source(&source)?;
-    if matches!(command, Command::Demo { .. } | Command::Check | Command::Migrate) && log.filter == "info" {
+    if matches!(command, Command::Demo { .. } | Command::Check | Command::Migrate | Command::Snapshot)
+        && log.filter == "info"
+    {
         // These talk to a person themselves.
         "error".clone_into(&mut log.filter);
     }
@@ -123,6 +127,7 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         }
         Command::Check => Ok(check(&source).await),
         Command::Replay { id } => replay(&source, id).await,
+        Command::Snapshot => snapshot(&source).await,
         Command::Supervise => Ok(true),
     }
 }
@@ -170,14 +175,12 @@ async fn check(source: &Source) -> bool {
     let mut good = report("settings", Ok(format!("{} agents, default {}", config.agents.len(), config.default_agent)));
     good &= report("database", check_database(&config).await);
     good &= report("GitHub", check_github(&config).await);
-    let program = own_program();
-    let sandbox = program.and_then(|program| service::sandbox(&config, program));
-    good & report(
-        "sandbox",
-        sandbox
-            .map(|found| format!("local, isolation: {}", found.isolation().name()))
-            .map_err(|error| format!("{error:#}")),
-    )
+    good & report("sandbox", check_sandbox(&config).await)
+}
+
+async fn check_sandbox(config: &Config) -> Result<String, String> {
+    let sandbox = own_program().and_then(|program| service::sandbox(config, program, Arc::new(SystemClock)));
+    sandbox.map_err(|error| format!("{error:#}"))?.check().await.map_err(|error| error.to_string())
 }
 
 async fn check_database(config: &Config) -> Result<String, String> {
@@ -191,6 +194,16 @@ async fn check_github(config: &Config) -> Result<String, String> {
     let github = service::github(config, Arc::new(SystemClock)).map_err(|error| format!("{error:#}"))?;
     let slug = github.app_slug().await.map_err(|error| error.to_string())?;
     Ok(format!("we are {slug}[bot]"))
+}
+
+async fn snapshot(source: &Source) -> anyhow::Result<bool> {
+    let config = Config::from_source(source)?;
+    let app = service::visitor(config, own_program()?).await?;
+    println!("Installing the agents in a sandbox; this takes minutes.");
+    let id = app.make_snapshot().await?;
+    println!("New sandboxes start from {id}.");
+    app.store.close().await;
+    Ok(true)
 }
 
 async fn replay(source: &Source, id: String) -> anyhow::Result<bool> {

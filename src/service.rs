@@ -13,12 +13,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::adapters::github::{self, GitHub};
 use crate::adapters::sandbox::local::LocalSandbox;
+use crate::adapters::sandbox::vercel::{Account, Vercel};
 use crate::adapters::store::{Access, Location, Store};
 use crate::adapters::system::SystemClock;
 use crate::app::{App, Parts, Role, Settings};
 use crate::config::{Config, Database, SandboxProvider};
 use crate::domain::secret::Secret;
 use crate::ports::clock::Clock;
+use crate::ports::sandbox::Sandbox;
 use crate::web::{self, Grace, Web};
 
 /// Open requests may go on this long after the stop, everything together a little longer.
@@ -54,13 +56,27 @@ pub fn github(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<GitHub> 
     GitHub::new(&settings, clock).map_err(anyhow::Error::msg)
 }
 
-/// `program` is this program's own file: it is started again to stand over commands.
-pub fn sandbox(config: &Config, program: PathBuf) -> anyhow::Result<LocalSandbox> {
-    match config.sandbox {
+/// `program` is this program's own file: it is started again to stand over local commands.
+pub fn sandbox(config: &Config, program: PathBuf, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Sandbox>> {
+    match &config.sandbox {
         SandboxProvider::Local => {
             let root = config.database.data_dir().join("sandboxes");
-            LocalSandbox::new(&root, program)
-                .with_context(|| format!("the sandboxes in {} cannot be used", root.display()))
+            let sandbox = LocalSandbox::new(&root, program)
+                .with_context(|| format!("the sandboxes in {} cannot be used", root.display()))?;
+            tracing::warn!(
+                isolation = sandbox.isolation().name(),
+                "agents run on this machine: SANDBOX_PROVIDER=local is for development"
+            );
+            Ok(Arc::new(sandbox))
+        }
+        SandboxProvider::Vercel { api_url, token, team, project } => {
+            let account = Account {
+                base_url: api_url.clone(),
+                token: token.clone(),
+                team: team.clone(),
+                project: project.clone(),
+            };
+            Ok(Arc::new(Vercel::new(account, clock).map_err(anyhow::Error::msg)?))
         }
     }
 }
@@ -80,16 +96,12 @@ impl Service {
             .await
             .with_context(|| format!("cannot listen on {}; set LISTEN_ADDR or PORT", config.listen))?;
         let address = listener.local_addr()?;
-        let sandbox = sandbox(&config, program)?;
-        tracing::warn!(
-            isolation = sandbox.isolation().name(),
-            "agents run on this machine: SANDBOX_PROVIDER=local is for development"
-        );
+        let sandbox = sandbox(&config, program, Arc::clone(&clock))?;
         let github = github(&config, Arc::clone(&clock))?;
         let webhook_secrets = config.github.webhook_secrets.clone();
         let metrics_address = config.metrics;
         let settings = settings(config, address);
-        let app = App::new(Parts { clock, store, github, sandbox: Arc::new(sandbox), settings });
+        let app = App::new(Parts { clock, store, github, sandbox, settings });
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
         app.start(role, &stop, &tracker).await;
         let web = Web::new(Arc::clone(&app), webhook_secrets, stop.clone());
@@ -110,31 +122,42 @@ impl Service {
 
     /// Takes no more work, hands leases back, leaves sandboxes running, and closes.
     pub async fn stop(self) {
+        self.halt().await;
+        self.app.store.close().await;
+    }
+
+    /// Stops, and ends every sandbox of its own: for a service that does not come back.
+    pub async fn discard(self) {
+        self.halt().await;
+        self.app.end_all_sandboxes().await;
+        self.app.store.close().await;
+    }
+
+    async fn halt(&self) {
         self.stop.cancel();
         self.tracker.close();
         if tokio::time::timeout(STOP_WITHIN, self.tracker.wait()).await.is_err() {
             tracing::warn!("not everything ended in time; leases end by themselves");
         }
-        self.app.store.close().await;
     }
 }
 
-impl Service {
-    /// Stops, and ends every sandbox: for a service that does not come back.
-    pub async fn discard(self) {
-        let app = Arc::clone(&self.app);
-        self.stop().await;
-        for sandbox in app.sandbox.list().await.unwrap_or_default() {
-            if let Err(error) = app.sandbox.stop(&sandbox).await {
-                tracing::warn!(sandbox = %sandbox.0, error = %error, "a sandbox stays behind");
-            }
-        }
-    }
+/// The parts of the service without its loops, beside a running one or without any.
+pub async fn visitor(config: Config, program: PathBuf) -> anyhow::Result<Arc<App>> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let store = Store::open(&location(&config.database), Access::Visitor).await?;
+    let sandbox = sandbox(&config, program, Arc::clone(&clock))?;
+    let github = github(&config, Arc::clone(&clock))?;
+    let address = config.listen;
+    Ok(App::new(Parts { clock, store, github, sandbox, settings: settings(config, address) }))
 }
 
 fn settings(config: Config, address: SocketAddr) -> Settings {
     let mut secrets: Vec<Secret> = config.github.webhook_secrets;
     secrets.extend(config.github.private_keys);
+    if let SandboxProvider::Vercel { token, .. } = &config.sandbox {
+        secrets.push(token.clone());
+    }
     if let Database::Postgres { url, direct_url } = &config.database {
         secrets.extend([url, direct_url].into_iter().cloned());
         secrets.extend([url, direct_url].into_iter().filter_map(password_of));
@@ -148,6 +171,7 @@ fn settings(config: Config, address: SocketAddr) -> Settings {
         keys: config.keys,
         base_urls: config.base_urls,
         max_duration: config.max_sandbox_duration,
+        network: config.network,
         max_per_day: config.max_messages_per_day,
         max_concurrent: config.max_concurrent_tasks,
         secrets,

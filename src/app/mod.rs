@@ -8,6 +8,7 @@ pub mod outbox;
 pub mod receive;
 pub mod run_task;
 pub mod signals;
+pub mod snapshot;
 pub mod status_comment;
 pub mod sweep;
 pub mod viewers;
@@ -44,6 +45,8 @@ pub struct Settings {
     pub keys: HashMap<Provider, Secret>,
     pub base_urls: HashMap<Provider, String>,
     pub max_duration: Duration,
+    /// What sandboxes may reach.
+    pub network: crate::domain::network::Rule,
     pub max_per_day: i64,
     pub max_concurrent: usize,
     /// What must never be shown, besides the keys above.
@@ -112,6 +115,7 @@ impl App {
             tracker.spawn(outbox::deliver_all(Arc::clone(self), stop.clone()));
             tracker.spawn(worker::work(Arc::clone(self), stop.clone()));
             tracker.spawn(sweep::sweep_all(Arc::clone(self), stop.clone()));
+            tracker.spawn(snapshot::keep(Arc::clone(self), stop.clone()));
         }
     }
 

@@ -20,6 +20,10 @@ pub struct Signals {
     pub deliveries: Notify,
     pub tasks: Notify,
     pub outbox: Notify,
+    /// The snapshot is gone.
+    pub snapshot: Notify,
+    /// A sandbox may be left behind.
+    pub sweep: Notify,
     /// Somebody asked to stop something: every run looks whether it is meant.
     pub cancels: broadcast::Sender<()>,
     pub log: broadcast::Sender<LogNews>,
@@ -31,6 +35,8 @@ impl Default for Signals {
             deliveries: Notify::new(),
             tasks: Notify::new(),
             outbox: Notify::new(),
+            snapshot: Notify::new(),
+            sweep: Notify::new(),
             cancels: broadcast::Sender::new(16),
             log: broadcast::Sender::new(256),
         }

@@ -1,36 +1,94 @@
-//! Tidying up: sandboxes whose task is over (fault F11).
+//! Tidying up: sandboxes whose task is over (faults F11, F38).
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::App;
+use crate::adapters::store::Standing;
+use crate::domain::run::SandboxId;
 
-const EVERY: Duration = Duration::from_secs(600);
+const EVERY: Duration = Duration::from_secs(60);
+/// After a sandbox could not be stopped.
+const AGAIN: Duration = Duration::from_secs(15);
+/// Times that stopping one may fail before somebody has to look: it costs money as long as it runs.
+const TRIES: u32 = 3;
 
 pub(super) async fn sweep_all(app: Arc<App>, stop: CancellationToken) {
+    let mut failed: HashMap<String, u32> = HashMap::new();
     loop {
-        app.sweep_sandboxes().await;
+        app.sweep_sandboxes(&mut failed).await;
+        let wait = if failed.is_empty() { EVERY } else { AGAIN };
         tokio::select! {
-            () = tokio::time::sleep(EVERY) => {}
+            () = tokio::time::sleep(wait) => {}
+            () = app.signals.sweep.notified() => {}
             () = stop.cancelled() => return,
         }
     }
 }
 
 impl App {
-    pub(crate) async fn sweep_sandboxes(&self) {
-        // Listed first: a sandbox made in between is not on this list.
-        let Ok(found) = self.sandbox.list().await else { return };
-        let Ok(in_use) = self.store.sandboxes_in_use().await else { return };
-        let in_use: HashSet<String> = in_use.into_iter().map(|id| id.0).collect();
-        for left in found.into_iter().filter(|id| !in_use.contains(&id.0)) {
-            match self.sandbox.stop(&left).await {
-                Ok(()) => tracing::info!(sandbox = %left.0, "a sandbox that was left behind is gone"),
-                Err(error) => tracing::warn!(sandbox = %left.0, error = %error, "a sandbox that was left behind stays"),
+    /// Ends what may be ended. `failed`: how often that failed, by name; those that are gone leave it.
+    async fn sweep_sandboxes(&self, failed: &mut HashMap<String, u32>) {
+        let found = match self.sandbox.list().await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(error = %error, "sandboxes cannot be listed");
+                return;
             }
+        };
+        failed.retain(|name, _| found.iter().any(|id| id.name == *name));
+        for id in found {
+            if !self.may_end(&id).await {
+                continue;
+            }
+            match self.sandbox.stop(&id).await {
+                Ok(()) => {
+                    failed.remove(&id.name);
+                    tracing::info!(sandbox = %id.name, "a sandbox that was left behind is gone");
+                }
+                Err(error) => {
+                    let times = failed.entry(id.name.clone()).or_default();
+                    *times += 1;
+                    if *times == TRIES {
+                        tracing::error!(sandbox = %id.name, error = %error, "a sandbox cannot be stopped; it costs money until its time is over");
+                    } else {
+                        tracing::warn!(sandbox = %id.name, error = %error, "a sandbox that was left behind stays");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends every sandbox that a run of this database made.
+    pub async fn end_all_sandboxes(&self) {
+        for id in self.sandbox.list().await.unwrap_or_default() {
+            let is_ours = match self.store.standing(&id.name, self.clock.now()).await {
+                Ok(Standing::InUse | Standing::Over) => true,
+                Ok(Standing::Unknown) | Err(_) => !self.sandbox.is_shared(),
+            };
+            if is_ours && let Err(error) = self.sandbox.stop(&id).await {
+                tracing::warn!(sandbox = %id.name, error = %error, "a sandbox stays behind");
+            }
+        }
+    }
+
+    /// One we know nothing of may belong to another instance, where several share an account.
+    async fn may_end(&self, id: &SandboxId) -> bool {
+        match self.store.standing(&id.name, self.clock.now()).await {
+            Ok(Standing::Over) => true,
+            Ok(Standing::Unknown) => !self.sandbox.is_shared(),
+            Ok(Standing::InUse) | Err(_) => false,
+        }
+    }
+
+    /// Ends a sandbox whose run is over. What fails is tried again by the sweeper.
+    pub(crate) async fn end_sandbox(&self, id: &SandboxId) {
+        if let Err(error) = self.sandbox.stop(id).await {
+            tracing::warn!(sandbox = %id.name, error = %error, "a sandbox was not stopped");
+            self.signals.sweep.notify_one();
         }
     }
 }

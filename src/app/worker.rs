@@ -16,7 +16,7 @@ use crate::adapters::store::{Claimed, Lease, StoreError};
 use crate::domain::effect::{Effect, Reaction};
 use crate::domain::failure::{Failure, cancelled};
 use crate::domain::ids::TaskId;
-use crate::domain::run::{Ending, Step};
+use crate::domain::run::{Ending, SandboxId, Step};
 
 const LEASE: Duration = Duration::from_secs(60);
 const RENEW_EVERY: Duration = Duration::from_secs(15);
@@ -169,10 +169,9 @@ async fn end_without_run(app: &App, lease: &Lease, id: &TaskId, ending: Ending) 
     let Some(task) = app.store.task(id).await? else { return Ok(()) };
     let run = app.store.latest_run(id).await?;
     if let Some(mut run) = run {
-        let sandbox = run.facts.sandbox.clone().unwrap_or_else(|| run.id.0.clone());
-        if let Err(error) = app.sandbox.stop(&crate::ports::sandbox::SandboxId(sandbox)).await {
-            tracing::warn!(error = %error, "a sandbox was not stopped");
-        }
+        // One that is being made at this moment is known by its name alone.
+        let sandbox = run.facts.sandbox.clone().unwrap_or_else(|| SandboxId::named(&run.id.0));
+        app.end_sandbox(&sandbox).await;
         run.step = Step::Settle;
         run.facts.ending = Some(ending.clone());
         app.store.record(lease, &run, &[], app.clock.now()).await?;

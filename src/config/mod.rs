@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::domain::agent::{self, Agent, Provider};
+use crate::domain::network;
 use crate::domain::secret::Secret;
 use read::Vars;
 
@@ -41,6 +42,8 @@ pub struct Config {
     /// Built-in and custom ones.
     pub agents: Vec<Agent>,
     pub max_sandbox_duration: Duration,
+    /// What sandboxes may reach.
+    pub network: network::Rule,
     pub max_messages_per_day: i64,
     pub max_concurrent_tasks: usize,
     /// `None`: no metrics.
@@ -73,9 +76,10 @@ pub struct GitHubConfig {
     pub webhook_secrets: Vec<Secret>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SandboxProvider {
     Local,
+    Vercel { api_url: String, token: Secret, team: String, project: String },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +125,7 @@ impl Config {
             default_agent,
             agents,
             max_sandbox_duration: max_duration(&vars)?,
+            network: network(&vars)?,
             max_messages_per_day: vars.number("MAX_MESSAGES_PER_DAY", 50, 1..=100_000)?,
             max_concurrent_tasks: usize::try_from(vars.number("MAX_CONCURRENT_TASKS", 8, 1..=1_000)?).unwrap_or(8),
             metrics: metrics(&vars)?,
@@ -206,14 +211,30 @@ fn github(vars: &Vars<'_>) -> Result<GitHubConfig> {
 }
 
 fn sandbox(vars: &Vars<'_>) -> Result<SandboxProvider> {
-    match vars.text("SANDBOX_PROVIDER")?.as_deref() {
-        Some("local") => Ok(SandboxProvider::Local),
-        Some("vercel") => Err(ConfigError(
-            "SANDBOX_PROVIDER is vercel, which this version does not offer yet; it can be local".to_owned(),
+    let token = vars.text("SANDBOX_VERCEL_TOKEN")?;
+    match (vars.text("SANDBOX_PROVIDER")?.as_deref(), token) {
+        (Some("local"), _) => Ok(SandboxProvider::Local),
+        (Some("vercel") | None, Some(token)) => {
+            if token.len() < MIN_SECRET_BYTES {
+                return Err(ConfigError(format!("SANDBOX_VERCEL_TOKEN has fewer than {MIN_SECRET_BYTES} characters")));
+            }
+            Ok(SandboxProvider::Vercel {
+                api_url: vars.url("VERCEL_API_URL")?.unwrap_or_else(|| "https://vercel.com/api".to_owned()),
+                token: Secret::new(token),
+                team: vars.required("SANDBOX_VERCEL_TEAM_ID")?,
+                project: vars.required("SANDBOX_VERCEL_PROJECT_ID")?,
+            })
+        }
+        (Some("vercel"), None) => Err(ConfigError(
+            "SANDBOX_VERCEL_TOKEN is missing: SANDBOX_PROVIDER is vercel, which needs it, SANDBOX_VERCEL_TEAM_ID and \
+             SANDBOX_VERCEL_PROJECT_ID"
+                .to_owned(),
         )),
-        Some(other) => Err(ConfigError(format!("SANDBOX_PROVIDER is “{other}”; it can be local"))),
-        None => Err(ConfigError(
-            "SANDBOX_PROVIDER is missing; set it to local to run agents on this machine (for development)".to_owned(),
+        (Some(other), _) => Err(ConfigError(format!("SANDBOX_PROVIDER is “{other}”; it can be vercel or local"))),
+        (None, None) => Err(ConfigError(
+            "SANDBOX_VERCEL_TOKEN is missing; with it agents run in Vercel Sandbox. SANDBOX_PROVIDER=local runs them \
+             on this machine (for development)"
+                .to_owned(),
         )),
     }
 }
@@ -267,6 +288,11 @@ fn max_duration(vars: &Vars<'_>) -> Result<Duration> {
     })
 }
 
+fn network(vars: &Vars<'_>) -> Result<network::Rule> {
+    let text = vars.text("SANDBOX_NETWORK")?.unwrap_or_default();
+    network::Rule::parse(&text).map_err(|error| ConfigError(format!("SANDBOX_NETWORK: {error}")))
+}
+
 fn metrics(vars: &Vars<'_>) -> Result<Option<SocketAddr>> {
     match vars.text("METRICS_ADDR")?.as_deref() {
         None => Ok(Some(SocketAddr::from(([127, 0, 0, 1], 9464)))),
@@ -278,7 +304,7 @@ fn metrics(vars: &Vars<'_>) -> Result<Option<SocketAddr>> {
 }
 
 /// Every setting that is read, in the order of the README's table. A test compares.
-pub const SETTINGS: [&str; 32] = [
+pub const SETTINGS: [&str; 37] = [
     "LISTEN_ADDR",
     "PORT",
     "PUBLIC_URL",
@@ -291,6 +317,11 @@ pub const SETTINGS: [&str; 32] = [
     "GITHUB_URL",
     "GITHUB_API_URL",
     "SANDBOX_PROVIDER",
+    "SANDBOX_VERCEL_TOKEN",
+    "SANDBOX_VERCEL_TEAM_ID",
+    "SANDBOX_VERCEL_PROJECT_ID",
+    "VERCEL_API_URL",
+    "SANDBOX_NETWORK",
     "ANTHROPIC_API_KEY",
     "OPENAI_API_KEY",
     "CURSOR_API_KEY",

@@ -61,6 +61,11 @@ impl Source {
         Self(values)
     }
 
+    /// Whether a setting stands there with this value.
+    pub fn says(&self, name: &str, value: &str) -> bool {
+        self.0.get(name).is_some_and(|text| text.trim() == value)
+    }
+
     /// A plain list, for tests and for programs that start this one.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         Self(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())

@@ -91,7 +91,8 @@ pub async fn run(order: Order, source: &Source, program: PathBuf) -> anyhow::Res
     Ok(done)
 }
 
-/// Keys and addresses of models come from the person's settings, everything else is the demo's own.
+/// Keys, addresses of models and the sandbox come from the person's settings, everything else is the
+/// demo's own.
 fn config(order: &Order, source: &Source, github: &Standin, dir: &std::path::Path) -> anyhow::Result<Config> {
     let database = format!("sqlite://{}", dir.join("data").join("hireling.db").display());
     let app_id = github.app_id.to_string();
@@ -105,7 +106,8 @@ fn config(order: &Order, source: &Source, github: &Standin, dir: &std::path::Pat
         ("GITHUB_WEBHOOK_SECRET", github.webhook_secret.expose()),
         ("GITHUB_URL", &github.url),
         ("GITHUB_API_URL", &api_url),
-        ("SANDBOX_PROVIDER", "local"),
+        // A token alone does not send the demo's agents away; saying so does.
+        ("SANDBOX_PROVIDER", if source.says("SANDBOX_PROVIDER", "vercel") { "vercel" } else { "local" }),
         ("ALLOWED_ACCOUNTS", ""),
         ("OPERATOR_KEY_ACCOUNTS", ""),
         ("DEFAULT_AGENT", ""),

@@ -91,6 +91,28 @@ pub struct Launch {
 }
 
 impl Agent {
+    /// Whether the agent is there, by what its `check` said.
+    pub fn is_there(&self, check_succeeded: bool, stdout: &str) -> bool {
+        match &self.install {
+            Some(Install::Npm { version, .. }) => check_succeeded && stdout.contains(version),
+            Some(Install::Argv(_)) | None => check_succeeded,
+        }
+    }
+
+    /// The command that installs it. `prefix`: a folder of the agent's, for programs from npm.
+    pub fn installation(&self, prefix: &str) -> Option<Vec<String>> {
+        match self.install.as_ref()? {
+            Install::Argv(argv) => Some(argv.clone()),
+            Install::Npm { package, version } => Some(
+                ["npm", "install", "--global", "--no-fund", "--no-audit", "--prefix", prefix]
+                    .map(ToOwned::to_owned)
+                    .into_iter()
+                    .chain([format!("{package}@{version}")])
+                    .collect(),
+            ),
+        }
+    }
+
     pub fn launch(&self, model: Option<&str>, base_url: &str) -> Launch {
         let mut argv = self.command.clone();
         if let (Some(flag), Some(model)) = (self.model_flag, model.or(self.default_model)) {

@@ -48,7 +48,7 @@ impl StatusComment<'_> {
         for step in Step::ALL {
             if let Some(label) = step.label() {
                 let mark = if step < self.step { "x" } else { " " };
-                let now = if step == self.step { " …" } else { "" };
+                let now = if step == self.step { self.doing() } else { self.took(step) };
                 parts.push(format!("- [{mark}] {label}{now}"));
             }
         }
@@ -59,6 +59,24 @@ impl StatusComment<'_> {
         ));
         parts.extend(self.notes());
         parts
+    }
+
+    /// Behind the step that is under way.
+    fn doing(&self) -> String {
+        match &self.facts.waiting_for {
+            Some(what) => format!(" … waiting for {}", inline(what)),
+            None => " …".to_owned(),
+        }
+    }
+
+    /// Behind a step that is over: how long it took, if that is worth a word.
+    fn took(&self, step: Step) -> String {
+        let millis: u64 = self.facts.took.iter().filter(|(known, _)| *known == step).map(|(_, millis)| millis).sum();
+        let warm = if step == Step::Provision && self.facts.is_warm { ", from a snapshot" } else { "" };
+        if millis < 1_000 && warm.is_empty() {
+            return String::new();
+        }
+        format!(" · {}{warm}", duration(Duration::from_millis(millis)))
     }
 
     fn result(&self, ending: &Ending) -> Vec<String> {
@@ -114,6 +132,17 @@ impl StatusComment<'_> {
                 count(self.hidden_removed, "piece")
             ));
         }
+        for note in &self.facts.notes {
+            notes.push(format!("> [!NOTE]\n> {}\n", inline(note)));
+        }
+        if let Some(kept) = &self.facts.kept {
+            let until = kept.until.rfc3339();
+            let what = match &kept.address {
+                Some(address) => format!("[look at it]({address}) until {until} ({})", code(&kept.about)),
+                None => format!("until {until}; {}", inline(&kept.about)),
+            };
+            notes.push(format!("> [!NOTE]\n> The sandbox keeps running: {what}. `/agent cancel` stops it.\n"));
+        }
         if !self.facts.held_back.is_empty() {
             let mut note = format!("> [!WARNING]\n> {} held back:", count(self.facts.held_back.len(), "file"));
             for held in self.facts.held_back.iter().take(20) {
@@ -131,11 +160,22 @@ impl StatusComment<'_> {
         let mut facts = vec![code(&self.task.agent)];
         facts.extend(self.facts.model.as_deref().map(|model| code(&cut_marked(model, 100))));
         facts.push(format!("for {}", inline(&self.task.requester.login)));
-        facts.push(duration(self.elapsed));
+        facts.push(format!("{}{}", duration(self.elapsed), self.ready_after()));
         facts.push(self.cost());
         facts.extend(self.facts.key_owner.clone());
         facts.push(format!("[log]({})", self.log_url));
         facts.join(" · ")
+    }
+
+    /// How long it took until the agent could begin: what a snapshot shortens.
+    fn ready_after(&self) -> String {
+        let steps = [Step::Provision, Step::Prepare];
+        let millis: u64 = self.facts.took.iter().filter(|(step, _)| steps.contains(step)).map(|(_, ms)| ms).sum();
+        if millis < 1_000 && !self.facts.is_warm {
+            return String::new();
+        }
+        let warm = if self.facts.is_warm { " from a snapshot" } else { "" };
+        format!(" (ready after {}{warm})", duration(Duration::from_millis(millis)))
     }
 
     fn model(&self) -> String {

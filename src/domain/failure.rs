@@ -7,26 +7,76 @@ use super::text::{cut_marked, duration};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    AgentFailed { agent: String, fault: AgentFault, message: String },
-    NoKey { agent: String, setting: &'static str },
-    UnknownAgent { agent: String },
-    InstallFailed { agent: String, tail: String },
-    CloneFailed { tail: String },
-    SandboxFailed { message: String },
+    AgentFailed {
+        agent: String,
+        fault: AgentFault,
+        message: String,
+    },
+    NoKey {
+        agent: String,
+        setting: &'static str,
+    },
+    UnknownAgent {
+        agent: String,
+    },
+    InstallFailed {
+        agent: String,
+        tail: String,
+    },
+    CloneFailed {
+        tail: String,
+    },
+    SandboxFailed {
+        message: String,
+    },
+    /// The provider refuses the instance, not the work.
+    SandboxDenied {
+        message: String,
+    },
+    SandboxUnavailable {
+        waited: std::time::Duration,
+        message: String,
+    },
+    SnapshotGone,
+    NoSandboxFree {
+        waited: std::time::Duration,
+    },
     SandboxLost,
-    AllHeldBack { files: usize },
-    TooManyFiles { files: usize },
-    TooMuch { bytes: u64 },
-    ListUnreadable { tail: String },
-    BranchTaken { branch: String },
-    BaseMissing { branch: String },
-    PushRefused { message: String },
+    AllHeldBack {
+        files: usize,
+    },
+    TooManyFiles {
+        files: usize,
+    },
+    TooMuch {
+        bytes: u64,
+    },
+    ListUnreadable {
+        tail: String,
+    },
+    BranchTaken {
+        branch: String,
+    },
+    BaseMissing {
+        branch: String,
+    },
+    PushRefused {
+        message: String,
+    },
     ThreadGone,
-    GitHubRefused { message: String },
-    GitHubUnavailable { waited: std::time::Duration },
+    GitHubRefused {
+        message: String,
+    },
+    GitHubUnavailable {
+        waited: std::time::Duration,
+    },
     PullRequestUnsupported,
-    WorkerDied { times: i64 },
-    PermissionLost { login: String },
+    WorkerDied {
+        times: i64,
+    },
+    PermissionLost {
+        login: String,
+    },
     Internal,
 }
 
@@ -60,8 +110,12 @@ impl Failure {
                 (format!("{agent} could not be installed in the sandbox."), tail.clone())
             }
             Self::CloneFailed { tail } => ("The repository could not be fetched.".to_owned(), tail.clone()),
-            Self::SandboxFailed { message } => ("The sandbox could not be used.".to_owned(), message.clone()),
-            Self::SandboxLost => plain("The sandbox disappeared while the agent was working."),
+            Self::SandboxFailed { .. }
+            | Self::SandboxDenied { .. }
+            | Self::SandboxUnavailable { .. }
+            | Self::SnapshotGone
+            | Self::NoSandboxFree { .. }
+            | Self::SandboxLost => self.words_about_the_sandbox(),
             Self::AllHeldBack { files } => {
                 plain(&format!("Everything that was changed is held back ({}).", super::text::count(*files, "file")))
             }
@@ -101,6 +155,26 @@ impl Failure {
             Self::Internal => plain("Something went wrong inside the service. Its log has the details."),
         }
     }
+
+    fn words_about_the_sandbox(&self) -> (String, String) {
+        let plain = |text: &str| (text.to_owned(), String::new());
+        match self {
+            Self::SandboxFailed { message } => ("The sandbox could not be used.".to_owned(), message.clone()),
+            Self::SandboxDenied { message } => (
+                "The provider of sandboxes refused this instance: its operator has to look at the token, the plan or \
+                 the quota."
+                    .to_owned(),
+                message.clone(),
+            ),
+            Self::SandboxUnavailable { waited, message } => {
+                (format!("The provider of sandboxes could not be used for {}.", duration(*waited)), message.clone())
+            }
+            Self::SnapshotGone => plain("The snapshot that sandboxes start from is gone."),
+            Self::NoSandboxFree { waited } => plain(&format!("No sandbox became free for {}.", duration(*waited))),
+            Self::SandboxLost => plain("The sandbox disappeared while the agent was working."),
+            _ => plain("The sandbox failed."),
+        }
+    }
 }
 
 fn agent_sentence(agent: &str, fault: AgentFault) -> String {
@@ -120,6 +194,24 @@ pub fn timed_out(agent: &str, limit: std::time::Duration) -> Ending {
     Ending {
         outcome: Outcome::TimedOut,
         reason: format!("{agent} was stopped after {}.", duration(limit)),
+        detail: String::new(),
+    }
+}
+
+/// The sentence for a run whose sandbox ended before its work could be saved.
+pub fn sandbox_timed_out(lifetime: std::time::Duration) -> Ending {
+    Ending {
+        outcome: Outcome::TimedOut,
+        reason: format!("The sandbox reached the end of its {} before the work was saved.", duration(lifetime)),
+        detail: String::new(),
+    }
+}
+
+/// The sentence for a run whose sandbox was stopped by somebody outside.
+pub fn sandbox_stopped() -> Ending {
+    Ending {
+        outcome: Outcome::Cancelled,
+        reason: "The sandbox was stopped from outside, so nothing was saved.".to_owned(),
         detail: String::new(),
     }
 }

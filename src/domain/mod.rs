@@ -13,6 +13,8 @@ pub mod failure;
 pub mod ids;
 pub mod log_entry;
 pub mod markdown;
+pub mod network;
+pub mod project;
 pub mod prompt;
 pub mod redact;
 pub mod reply;

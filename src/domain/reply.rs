@@ -145,6 +145,11 @@ pub fn nothing_to_cancel() -> String {
     "Nothing is running or waiting on this thread.".to_owned()
 }
 
+/// Nothing was running but a sandbox that had been left for people to look at.
+pub fn kept_stopped() -> String {
+    "The sandbox that was kept running is being stopped.".to_owned()
+}
+
 /// For a task that was stopped before a worker took it.
 pub fn cancelled_in_queue(agent: &str, by: &str) -> String {
     format!("😕 **Cancelled.** The task for {} was stopped by {} before it started.", code(agent), inline(by))

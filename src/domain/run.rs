@@ -68,13 +68,45 @@ impl Step {
     }
 }
 
+/// Identity of a sandbox, enough to find it again after a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxId {
+    /// As the service named it: the id of its run.
+    pub name: String,
+    /// As its provider calls this life of it; empty where only the name is known.
+    pub session: String,
+}
+
+impl SandboxId {
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), session: String::new() }
+    }
+}
+
 /// What the steps of a run learned, stored before the next one starts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunFacts {
     /// Set before the status comment is made, so that a second try looks for it first.
     pub announcing: bool,
-    pub sandbox: Option<String>,
+    pub sandbox: Option<SandboxId>,
+    pub sandbox_since: Option<Millis>,
+    /// When the sandbox ends by itself.
+    pub sandbox_ends_at: Option<Millis>,
+    /// The agent's command in the sandbox, as the provider calls it.
+    pub command: Option<String>,
+    /// How long the agent was allowed to work, in milliseconds.
+    pub agent_limit_ms: Option<u64>,
+    /// What is done otherwise than asked or expected, each a sentence.
+    pub notes: Vec<String>,
+    /// What the run waits for, while it does.
+    pub waiting_for: Option<String>,
+    /// Steps that are over, with the milliseconds they took.
+    pub took: Vec<(Step, u64)>,
+    /// The sandbox was started from a snapshot.
+    pub is_warm: bool,
+    /// The sandbox stays after the end.
+    pub kept: Option<Kept>,
     pub agent_end: Option<AgentEnd>,
     pub agent_text: Option<String>,
     pub session: Option<String>,
@@ -92,6 +124,16 @@ pub struct RunFacts {
     pub files_changed: usize,
     /// The end, decided but not yet settled.
     pub ending: Option<Ending>,
+}
+
+/// A sandbox that stays after the end of its run, with what can be looked at in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    pub until: Millis,
+    /// Public address of the development server, if the project has one.
+    pub address: Option<String>,
+    /// Why there is no server, or what it is.
+    pub about: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -100,10 +100,11 @@ fn both_engines_have_the_same_migrations() {
         names
     };
     assert_eq!(names("sqlite"), names("postgres"));
-    let text =
-        |engine: &str| std::fs::read_to_string(root().join(format!("migrations/{engine}/0001_init.sql"))).unwrap();
-    let sqlite = text("sqlite").replace("INTEGER PRIMARY KEY", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY");
-    assert_eq!(sqlite, text("postgres"));
+    for name in names("sqlite") {
+        let text = |engine: &str| std::fs::read_to_string(root().join("migrations").join(engine).join(&name)).unwrap();
+        let sqlite = text("sqlite").replace("INTEGER PRIMARY KEY", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY");
+        assert_eq!(sqlite, text("postgres"), "{name:?}");
+    }
 }
 
 #[test]

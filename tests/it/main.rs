@@ -10,5 +10,7 @@
 
 mod architecture;
 mod contract;
+#[path = "../double/mod.rs"]
+mod double;
 mod stories;
 mod support;

@@ -73,14 +73,17 @@ impl Store {
                 .execute(&mut *conn)
                 .await?;
             }
-            sqlx::query("UPDATE runs SET step = $2, facts = $3, stdout_at = $4, stderr_at = $5 WHERE id = $1")
-                .bind(&run.id.0)
-                .bind(run.step.name())
-                .bind(to_json(&run.facts))
-                .bind(run.log_at.stdout)
-                .bind(run.log_at.stderr)
-                .execute(&mut *conn)
-                .await?;
+            sqlx::query(
+                "UPDATE runs SET step = $2, facts = $3, stdout_at = $4, stderr_at = $5, kept_until = $6 WHERE id = $1",
+            )
+            .bind(&run.id.0)
+            .bind(run.step.name())
+            .bind(to_json(&run.facts))
+            .bind(run.log_at.stdout)
+            .bind(run.log_at.stderr)
+            .bind(run.facts.kept.as_ref().map(|kept| kept.until.0))
+            .execute(&mut *conn)
+            .await?;
             next - count
         });
         Ok(lines

@@ -13,6 +13,7 @@ mod open;
 mod outbox;
 mod rows;
 mod runs;
+mod snapshots;
 mod tasks;
 
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub use deliveries::{Decision, KeptDelivery, LedgerRow, PendingDelivery, Stored}
 pub use lists::LISTS;
 pub use open::{Access, Location};
 pub use outbox::DueEffect;
+pub use runs::Standing;
+pub use snapshots::Snapshot;
 pub use tasks::{Asked, Claimed, Lease, TaskPage};
 
 /// An open database. Cheap to clone.

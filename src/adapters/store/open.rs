@@ -38,18 +38,23 @@ pub enum Access {
 /// How long a request waits for a connection before the answer is "unavailable".
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Number of the last migration.
-const NEWEST: i64 = 1;
+/// The migrations of both engines, in order; their numbers are their places, from 1.
+macro_rules! migrations {
+    ($engine:literal, [$($name:literal),*]) => {
+        [$(($name, include_str!(concat!("../../../migrations/", $engine, "/", $name, ".sql")))),*]
+    };
+}
+const SQLITE: [(&str, &str); 2] = migrations!("sqlite", ["0001_init", "0002_sandboxes"]);
+const POSTGRES: [(&str, &str); 2] = migrations!("postgres", ["0001_init", "0002_sandboxes"]);
 
-fn migrator(sql: &'static str) -> Migrator {
-    let list = [(NEWEST, "init", sql)];
-    Migrator::with_migrations(
-        list.into_iter()
-            .map(|(version, name, sql)| {
-                Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-            })
-            .collect(),
-    )
+/// Number of the last migration.
+const NEWEST: i64 = SQLITE.len() as i64;
+
+fn migrator(list: &[(&'static str, &'static str)]) -> Migrator {
+    let migration = |(version, (name, sql)): (i64, &(&'static str, &'static str))| {
+        Migration::new(version, (*name).into(), MigrationType::Simple, (*sql).into_sql_str(), false)
+    };
+    Migrator::with_migrations((1..).zip(list).map(migration).collect())
 }
 
 impl Store {
@@ -97,8 +102,7 @@ impl Store {
                 check_version(version)?;
             }
             Access::Service | Access::Migration => {
-                let sql = include_str!("../../../migrations/sqlite/0001_init.sql");
-                migrator(sql).run(&write).await.map_err(migration_failed)?;
+                migrator(&SQLITE).run(&write).await.map_err(migration_failed)?;
             }
         }
         let read = SqlitePoolOptions::new()
@@ -121,10 +125,7 @@ impl Store {
         let migrating = pool.connect_with(direct).await.map_err(failed)?;
         let prepared = match access {
             Access::Visitor => check_version(sqlx::query_scalar(NEWEST_MIGRATION).fetch_one(&migrating).await),
-            Access::Service | Access::Migration => {
-                let sql = include_str!("../../../migrations/postgres/0001_init.sql");
-                migrator(sql).run(&migrating).await.map_err(migration_failed)
-            }
+            Access::Service | Access::Migration => migrator(&POSTGRES).run(&migrating).await.map_err(migration_failed),
         };
         migrating.close().await;
         prepared?;

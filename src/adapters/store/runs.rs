@@ -1,8 +1,8 @@
 //! Runs: the step they are at and what each step learned. Written only by who holds the lease.
 
 use super::rows::{json, row, to_json};
-use super::{Lease, Result, Store, StoreError, in_tx, read};
-use crate::domain::ids::{Millis, RunId, TaskId};
+use super::{Lease, Result, Store, StoreError, in_tx, read, write};
+use crate::domain::ids::{IssueNumber, Millis, RepositoryId, RunId, TaskId};
 use crate::domain::run::{LogPosition, Run, RunFacts, Step};
 
 row!(RunRow {
@@ -54,6 +54,16 @@ macro_rules! hold_lease {
     }};
 }
 
+/// What a sandbox is to the tasks of this database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// No run of ours has one of this name.
+    Unknown,
+    /// Its run goes on, or it stays for a while.
+    InUse,
+    Over,
+}
+
 impl Store {
     /// The newest run of a task, if one was begun.
     pub async fn latest_run(&self, task: &TaskId) -> Result<Option<Run>> {
@@ -94,16 +104,39 @@ impl Store {
         Ok(run)
     }
 
-    /// Sandboxes of unfinished tasks: the sweeper leaves these alone.
-    pub async fn sandboxes_in_use(&self) -> Result<Vec<RunId>> {
-        let ids: Vec<String> = read!(self, |pool| {
+    /// Whether the sandbox of this name is still needed. A sandbox bears the id of its run.
+    pub async fn standing(&self, sandbox: &str, now: Millis) -> Result<Standing> {
+        let found: Option<bool> = read!(self, |pool| {
             sqlx::query_scalar(
-                "SELECT r.id FROM tasks t JOIN runs r ON r.task_id = t.id WHERE t.state = 'running' \
-                 AND r.attempt = (SELECT max(n.attempt) FROM runs n WHERE n.task_id = t.id)",
+                "SELECT (t.state IN ('queued', 'running') AND r.attempt = \
+                    (SELECT max(n.attempt) FROM runs n WHERE n.task_id = t.id)) OR coalesce(r.kept_until, 0) > $2 \
+                 FROM runs r JOIN tasks t ON t.id = r.task_id WHERE r.id = $1",
             )
-            .fetch_all(pool)
+            .bind(sandbox)
+            .bind(now.0)
+            .fetch_optional(pool)
             .await
         })?;
-        Ok(ids.into_iter().map(RunId).collect())
+        Ok(match found {
+            None => Standing::Unknown,
+            Some(true) => Standing::InUse,
+            Some(false) => Standing::Over,
+        })
+    }
+
+    /// Gives up the sandboxes that stay for finished tasks of a thread. Gives how many.
+    pub async fn release_kept(&self, repository: RepositoryId, issue: IssueNumber, now: Millis) -> Result<u64> {
+        Ok(write!(self, |pool| {
+            sqlx::query(
+                "UPDATE runs SET kept_until = NULL WHERE kept_until > $3 AND task_id IN \
+                 (SELECT id FROM tasks WHERE repository_id = $1 AND issue_number = $2)",
+            )
+            .bind(repository.0)
+            .bind(issue.0)
+            .bind(now.0)
+            .execute(pool)
+            .await
+            .map(|done| done.rows_affected())
+        })?)
     }
 }

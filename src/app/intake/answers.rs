@@ -11,6 +11,13 @@ use crate::domain::task::{Outcome, Task};
 /// Tasks and deliveries shown by `status` and `why`.
 const SHOWN: i64 = 10;
 
+/// What `cancel` met.
+pub(super) struct Cancelled {
+    pub tasks: usize,
+    /// Sandboxes of finished tasks.
+    pub kept: u64,
+}
+
 impl App {
     pub(super) fn agents_answer(&self, account: &str) -> String {
         let mut lines: Vec<AgentLine> = self
@@ -52,8 +59,8 @@ impl App {
         Ok(reply::why(&ledger))
     }
 
-    /// Stops what is queued or running on the thread. False: there was nothing.
-    pub(super) async fn cancel(&self, case: &Case<'_>) -> Result<bool, Hindrance> {
+    /// Stops what is queued or running on the thread, and the sandboxes that were kept.
+    pub(super) async fn cancel(&self, case: &Case<'_>) -> Result<Cancelled, Hindrance> {
         let by = &case.sender.login;
         let effects = |task: &Task| {
             vec![
@@ -72,8 +79,10 @@ impl App {
         let thread = case.thread;
         let asked = Asked { by, written_at: case.writing.written_at, now: case.now };
         let stopped = self.store.cancel_thread(thread.repository, thread.issue, &asked, effects).await?;
+        let kept = self.store.release_kept(thread.repository, thread.issue, case.now).await?;
         let _ = self.signals.cancels.send(());
         self.signals.outbox.notify_one();
-        Ok(!stopped.is_empty())
+        self.signals.sweep.notify_one();
+        Ok(Cancelled { tasks: stopped.len(), kept })
     }
 }

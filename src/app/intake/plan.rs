@@ -139,9 +139,13 @@ impl App {
             Verb::Status => Some(self.status_answer(case).await?),
             Verb::Why => Some(self.why_answer(case).await?),
             Verb::Cancel => {
-                let stopped = self.cancel(case).await?;
-                plan.stopped |= stopped;
-                (!stopped).then(reply::nothing_to_cancel)
+                let cancelled = self.cancel(case).await?;
+                plan.stopped |= cancelled.tasks > 0;
+                match (cancelled.tasks, cancelled.kept) {
+                    (0, 0) => Some(reply::nothing_to_cancel()),
+                    (0, _) => Some(reply::kept_stopped()),
+                    _ => None,
+                }
             }
             Verb::Work | Verb::Review | Verb::Retry | Verb::Continue | Verb::Config => None,
         };

@@ -7,14 +7,18 @@ use futures::StreamExt as _;
 use super::RunContext;
 use super::patience::{BEFORE_WORK, Stop};
 use crate::domain::agent_stream::{AgentEnd, Exit, Transcript};
-use crate::domain::failure::Failure;
+use crate::domain::failure::{Failure, sandbox_timed_out};
 use crate::domain::log_entry::{Line, lines_of};
 use crate::domain::redact::Redactor;
-use crate::domain::run::LogPosition;
+use crate::domain::run::{LogPosition, SandboxId};
 use crate::domain::secret::Secret;
-use crate::domain::text::cut_marked;
-use crate::ports::sandbox::{CommandSpec, CommandStatus, Output, OutputKind, SandboxId};
+use crate::domain::text::{cut_marked, duration};
+use crate::ports::sandbox::{CommandId, CommandSpec, CommandStatus, Output, OutputKind};
 
+/// The agent is stopped this long before its sandbox ends, so that its work can be saved.
+const RESERVE: Duration = Duration::from_secs(120);
+/// Less than this is not worth a call, nor a word.
+const WORTH_ASKING: Duration = Duration::from_secs(60);
 /// Name of the command, of which there is one per sandbox: starting it twice finds the first.
 const COMMAND: &str = "agent";
 const PROMPT_FILE: &str = "prompt.txt";
@@ -28,10 +32,13 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 const MAX_ANSWER_BYTES: usize = 32 * 1024;
 
 pub(super) async fn work(ctx: &mut RunContext) -> Result<(), Stop> {
-    start(ctx).await?;
     let sandbox = ctx.sandbox()?;
+    let command = match ctx.run.facts.command.clone() {
+        Some(command) => CommandId(command),
+        None => start(ctx, &sandbox).await?,
+    };
     let mut reader = Reader::new(ctx)?;
-    let exit = follow(ctx, &sandbox, &mut reader).await?;
+    let exit = follow(ctx, &sandbox, &command, &mut reader).await?;
     let end = reader.transcript.end(exit);
     reader.learn(ctx);
     ctx.run.facts.agent_end = Some(end.clone());
@@ -43,7 +50,63 @@ pub(super) async fn work(ctx: &mut RunContext) -> Result<(), Stop> {
     }
 }
 
-async fn start(ctx: &mut RunContext) -> Result<(), Stop> {
+/// Starts the agent, once. What is learned here is stored before anything is waited for.
+async fn start(ctx: &mut RunContext, sandbox: &SandboxId) -> Result<CommandId, Stop> {
+    let limit = time_limit(ctx, sandbox).await?;
+    let spec = command(ctx, limit)?;
+    let prompt = ctx.inputs()?.prompt(&ctx.task.requester.login, &ctx.task.request);
+    let started = {
+        let (ctx, spec, prompt) = (&*ctx, &spec, prompt.as_bytes());
+        ctx.patiently(BEFORE_WORK, |_| async move {
+            // The prompt of a command that was started before is read already: leave it alone.
+            if let Some(found) = ctx.app.sandbox.find(sandbox, COMMAND).await? {
+                return Ok(found);
+            }
+            ctx.app.sandbox.write_file(sandbox, PROMPT_FILE, prompt).await?;
+            Ok(ctx.app.sandbox.start(sandbox, spec).await?)
+        })
+        .await?
+    };
+    ctx.run.facts.command = Some(started.0.clone());
+    ctx.record(&[]).await?;
+    Ok(started)
+}
+
+/// What the agent gets of the sandbox's time: all that was asked for, or what leaves enough to save
+/// the work. A sandbox that took long to get ready is extended as far as the operator allows.
+async fn time_limit(ctx: &mut RunContext, sandbox: &SandboxId) -> Result<Duration, Stop> {
+    let asked = ctx.time_limit();
+    let lifetime = |ctx: &RunContext| {
+        ctx.run.facts.sandbox_ends_at.zip(ctx.run.facts.sandbox_since).map(|(end, start)| end.since(start))
+    };
+    let left = |ctx: &RunContext| {
+        let ends_at = ctx.run.facts.sandbox_ends_at?;
+        let reserve = RESERVE.min(lifetime(ctx)? / 4);
+        Some(ends_at.since(ctx.app.clock.now()).saturating_sub(reserve))
+    };
+    if let (Some(left), Some(lifetime)) = (left(ctx), lifetime(ctx)) {
+        let wanted = asked.saturating_sub(left).min(ctx.app.settings.max_duration.saturating_sub(lifetime));
+        if wanted >= WORTH_ASKING {
+            match ctx.app.sandbox.extend(sandbox, wanted).await {
+                Ok(ends_at) => ctx.run.facts.sandbox_ends_at = ends_at,
+                Err(error) => tracing::info!(error = %error, "the sandbox's life was not extended"),
+            }
+        }
+    }
+    let limit = left(ctx).map_or(asked, |left| left.min(asked));
+    if limit.is_zero() {
+        let lifetime = lifetime(ctx).unwrap_or_default();
+        return Err(Stop::Ended(Box::new(sandbox_timed_out(lifetime))));
+    }
+    if ctx.task.options.timeout_s.is_some() && asked > limit + WORTH_ASKING {
+        let note = format!("The agent may work for {}, not {}.", duration(limit), duration(asked));
+        ctx.run.facts.notes.push(note);
+    }
+    ctx.run.facts.agent_limit_ms = Some(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+    Ok(limit)
+}
+
+fn command(ctx: &mut RunContext, timeout: Duration) -> Result<CommandSpec, Stop> {
     let agent = ctx.agent()?.clone();
     let account = &ctx.task.thread.name.owner;
     let key = ctx
@@ -68,32 +131,26 @@ async fn start(ctx: &mut RunContext) -> Result<(), Stop> {
         env.push((variable.to_owned(), key));
         ctx.run.facts.key_owner = Some("key of this instance".to_owned());
     }
-    let spec = CommandSpec {
+    Ok(CommandSpec {
         name: COMMAND.to_owned(),
         argv: launch.argv,
         env,
         stdin: Some(PROMPT_FILE.to_owned()),
         stdout: None,
-        timeout: ctx.time_limit(),
-    };
-    let prompt = ctx.inputs()?.prompt(&ctx.task.requester.login, &ctx.task.request);
-    let sandbox = ctx.sandbox()?;
-    let (ctx, spec, prompt, sandbox) = (&*ctx, &spec, prompt.as_bytes(), &sandbox);
-    ctx.patiently(BEFORE_WORK, |_| async move {
-        // The prompt of a command that was started before is read already: leave it alone.
-        if matches!(ctx.app.sandbox.status(sandbox, COMMAND).await?, CommandStatus::Lost) {
-            ctx.app.sandbox.write_file(sandbox, PROMPT_FILE, prompt).await?;
-        }
-        Ok(ctx.app.sandbox.start(sandbox, spec).await?)
+        timeout,
     })
-    .await
 }
 
 /// Reads the output to its end. After a restart it is read from its first byte again, for what the
 /// transcript remembers, but only lines beyond the stored position are logged.
-async fn follow(ctx: &mut RunContext, sandbox: &SandboxId, reader: &mut Reader) -> Result<Exit, Stop> {
+async fn follow(
+    ctx: &mut RunContext,
+    sandbox: &SandboxId,
+    command: &CommandId,
+    reader: &mut Reader,
+) -> Result<Exit, Stop> {
     let app = std::sync::Arc::clone(&ctx.app);
-    let mut output = app.sandbox.output(sandbox, COMMAND);
+    let mut output = app.sandbox.output(sandbox, command);
     let mut flush = tokio::time::interval(FLUSH_EVERY);
     flush.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut shown_at = tokio::time::Instant::now();
@@ -108,6 +165,9 @@ async fn follow(ctx: &mut RunContext, sandbox: &SandboxId, reader: &mut Reader) 
                 }
                 Some(Err(error)) => {
                     tracing::warn!(error = %error, "the agent's output cannot be read");
+                    // What was read so far is the reader's: it stays in the log.
+                    reader.finish();
+                    reader.flush(ctx).await?;
                     return Err(Stop::SandboxLost);
                 }
                 None => break,
@@ -123,10 +183,14 @@ async fn follow(ctx: &mut RunContext, sandbox: &SandboxId, reader: &mut Reader) 
     }
     reader.finish();
     reader.flush(ctx).await?;
-    match app.sandbox.status(sandbox, COMMAND).await {
-        Ok(CommandStatus::Ended(exit)) => Ok(exit),
-        Ok(CommandStatus::Running | CommandStatus::Lost) | Err(_) => Err(Stop::SandboxLost),
-    }
+    let ctx = &*ctx;
+    ctx.patiently(BEFORE_WORK, |_| async move {
+        match ctx.app.sandbox.status(sandbox, command).await? {
+            CommandStatus::Ended(exit) => Ok(exit),
+            CommandStatus::Running | CommandStatus::Lost => Err(Stop::SandboxLost.into()),
+        }
+    })
+    .await
 }
 
 /// Cuts bytes into lines, lines into events, events into log lines.

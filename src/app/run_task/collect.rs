@@ -4,15 +4,17 @@
 use std::time::Duration;
 
 use super::RunContext;
+use super::commands::{Ended, run_spec};
 use super::patience::{BEFORE_WORK, Stop};
-use super::prepare::{Ended, git_env, run_spec, safe_git};
+use super::prepare::{git_env, safe_git};
 use crate::adapters::github::FileContent;
 use crate::domain::change::{
     HeldBack, MAX_FILE_BYTES, MAX_FILES, MAX_TOTAL_BYTES, Mode, Selection, link_leaves_tree, read_blobs, select,
 };
 use crate::domain::failure::Failure;
+use crate::domain::project::NEVER_COMMITTED;
 use crate::domain::secret::Secret;
-use crate::ports::sandbox::{CommandSpec, SandboxError};
+use crate::ports::sandbox::{CommandSpec, SCRATCH, SandboxError};
 
 const TIMEOUT: Duration = Duration::from_secs(600);
 const MAX_LIST_BYTES: u64 = 16 * 1024 * 1024;
@@ -20,13 +22,18 @@ const MAX_LIST_BYTES: u64 = 16 * 1024 * 1024;
 const LIST_FILE: &str = "changes";
 const IDS_FILE: &str = "blob-ids";
 const SIZES_FILE: &str = "blob-sizes";
+const EXCLUDES_FILE: &str = "excludes";
 const BLOBS_FILE: &str = "blobs";
 
 pub(super) async fn collect(ctx: &mut RunContext) -> Result<(), Stop> {
     let base = ctx.inputs()?.base_sha.clone();
     git(ctx, "collect-base", &["read-tree", &base], None, None).await?;
+    let excludes = NEVER_COMMITTED.map(|line| format!("{line}\n")).concat();
+    write(ctx, EXCLUDES_FILE, excludes.as_bytes()).await?;
+    let excludes = format!("core.excludesFile={SCRATCH}/{EXCLUDES_FILE}");
     // A file that Git cannot take must not hold up the others.
-    let added = try_git(ctx, "collect-add", &["add", "--all", "--ignore-errors", "."], None, None).await?;
+    let added =
+        try_git(ctx, "collect-add", &["-c", &excludes, "add", "--all", "--ignore-errors", "."], None, None).await?;
     let list = ["diff-index", "--cached", "--raw", "-z", "--no-renames", "--no-abbrev", &base];
     git(ctx, "collect-list", &list, None, Some(LIST_FILE)).await?;
     let raw = read(ctx, LIST_FILE, MAX_LIST_BYTES).await?;
@@ -98,10 +105,14 @@ fn blob_ids(selection: &Selection) -> Vec<&str> {
 }
 
 async fn write_ids(ctx: &RunContext, file: &str, ids: &[String]) -> Result<(), Stop> {
-    let sandbox = ctx.sandbox()?;
     let list = ids.iter().map(|id| format!("{id}\n")).collect::<String>();
-    let (sandbox, list) = (&sandbox, list.as_bytes());
-    ctx.patiently(BEFORE_WORK, |_| async move { Ok(ctx.app.sandbox.write_file(sandbox, file, list).await?) }).await
+    write(ctx, file, list.as_bytes()).await
+}
+
+async fn write(ctx: &RunContext, file: &str, bytes: &[u8]) -> Result<(), Stop> {
+    let sandbox = ctx.sandbox()?;
+    let sandbox = &sandbox;
+    ctx.patiently(BEFORE_WORK, |_| async move { Ok(ctx.app.sandbox.write_file(sandbox, file, bytes).await?) }).await
 }
 
 /// Sizes first: what is too large is never read.
@@ -196,9 +207,8 @@ async fn try_git(
     stdin: Option<&str>,
     stdout: Option<&str>,
 ) -> Result<Ended, Stop> {
-    let scratch = ctx.app.sandbox.paths(&ctx.sandbox()?).scratch;
     let mut env = git_env();
-    env.push(("GIT_INDEX_FILE".to_owned(), Secret::new(format!("{scratch}/index"))));
+    env.push(("GIT_INDEX_FILE".to_owned(), Secret::new(format!("{SCRATCH}/index"))));
     let spec = CommandSpec {
         name: name.to_owned(),
         argv: safe_git(args),

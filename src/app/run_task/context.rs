@@ -12,14 +12,13 @@ use crate::app::App;
 use crate::app::signals::LogNews;
 use crate::domain::agent::Agent;
 use crate::domain::failure::Failure;
-use crate::domain::ids::RunId;
+use crate::domain::ids::{Millis, RunId};
 use crate::domain::log_entry::{Kind, Line};
 use crate::domain::prompt::Inputs;
 use crate::domain::redact::Redactor;
-use crate::domain::run::{Ending, Run, Step};
+use crate::domain::run::{Ending, Run, SandboxId, Step};
 use crate::domain::secret::Secret;
 use crate::domain::task::Task;
-use crate::ports::sandbox::SandboxId;
 
 /// A run in the hands of one worker.
 #[derive(Debug)]
@@ -33,6 +32,8 @@ pub struct RunContext {
     pub(super) redactor: Redactor,
     /// The step, for the worker: a result that is being published is not cancelled any more.
     progress: Arc<AtomicU8>,
+    /// When the step began, or was taken up here.
+    step_since: Millis,
 }
 
 impl RunContext {
@@ -45,7 +46,8 @@ impl RunContext {
         let inputs = app.store.inputs(&task.id).await?;
         let redactor = app.redactor.clone();
         let progress = Arc::new(AtomicU8::new(run.step as u8));
-        Ok(Self { app, task, lease, run, inputs, redactor, progress })
+        let step_since = app.clock.now();
+        Ok(Self { app, task, lease, run, inputs, redactor, progress, step_since })
     }
 
     /// A view of the step that stays valid while the run goes on.
@@ -63,7 +65,7 @@ impl RunContext {
     }
 
     pub(super) fn sandbox(&self) -> Result<SandboxId, Stop> {
-        self.run.facts.sandbox.clone().map(SandboxId).ok_or(Stop::SandboxLost)
+        self.run.facts.sandbox.clone().ok_or(Stop::SandboxLost)
     }
 
     pub(super) fn inputs(&self) -> Result<&Inputs, Stop> {
@@ -71,10 +73,15 @@ impl RunContext {
         self.inputs.as_ref().ok_or(Stop::Failed(Failure::Internal))
     }
 
-    /// How long the agent may work.
+    /// How long the agent may work, by its requester and the operator.
     pub fn time_limit(&self) -> Duration {
         let asked = self.task.options.timeout_s.map_or(self.app.settings.max_duration, Duration::from_secs);
         asked.min(self.app.settings.max_duration)
+    }
+
+    /// How long it was allowed to, once it was started: the sandbox may have had less left.
+    pub fn agent_limit(&self) -> Duration {
+        self.run.facts.agent_limit_ms.map_or(self.time_limit(), Duration::from_millis)
     }
 
     /// A secret of this run that the instance's redactor does not know.
@@ -129,10 +136,8 @@ impl RunContext {
     /// The sandbox is lost: a fresh attempt from the sandbox on, with the same frozen inputs.
     pub(super) async fn begin_again(&mut self) -> Result<(), Stop> {
         // Whatever is left of the old one must not work beside the new one.
-        if let Ok(old) = self.sandbox()
-            && let Err(error) = self.app.sandbox.stop(&old).await
-        {
-            tracing::warn!(error = %error, "a lost sandbox was not stopped");
+        if let Ok(old) = self.sandbox() {
+            self.app.end_sandbox(&old).await;
         }
         let id = RunId(self.app.clock.new_id());
         let begun = self.app.store.begin_run(&self.lease, id, self.run.attempt + 1, self.app.clock.now()).await;
@@ -151,6 +156,10 @@ impl RunContext {
     }
 
     async fn go_to(&mut self, step: Step) -> Result<(), Stop> {
+        let now = self.app.clock.now();
+        let took = u64::try_from(now.since(self.step_since).as_millis()).unwrap_or(u64::MAX);
+        self.run.facts.took.push((self.run.step, took));
+        self.step_since = now;
         self.run.step = step;
         self.progress.store(step as u8, Ordering::Relaxed);
         let line = match (step, &self.run.facts.ending) {

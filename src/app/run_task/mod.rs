@@ -5,23 +5,31 @@
 mod agent;
 mod announce;
 mod collect;
+mod commands;
 mod context;
 mod freeze;
 mod patience;
 mod prepare;
+mod project;
+mod provision;
 mod publish;
 mod settle;
 
+use std::time::Duration;
+
 use crate::domain::agent_stream::AgentEnd;
-use crate::domain::failure::Failure;
+use crate::domain::failure::{Failure, sandbox_stopped, sandbox_timed_out};
 use crate::domain::run::{Ending, Step};
 use crate::domain::task::Outcome;
+use crate::ports::sandbox::Fate;
 
 pub use context::RunContext;
 pub(crate) use patience::{Stop, retry_wait};
 
 /// Workers that may die in the middle of one task before it is given up.
 const MAX_DEATHS: i64 = 3;
+/// A sandbox that is lost this near to its end has reached it: clocks differ.
+const CLOSE_TO_THE_END: Duration = Duration::from_secs(5);
 /// Sandboxes that may get lost under one task.
 const MAX_ATTEMPTS: i64 = 2;
 
@@ -38,8 +46,7 @@ pub async fn run(ctx: &mut RunContext) -> Result<(), Stop> {
             Ok(()) if step == Step::Settle => return Ok(()),
             Ok(()) => ctx.advance().await?,
             Err(Stop::Lost) => return Err(Stop::Lost),
-            Err(Stop::SandboxLost) if ctx.run.attempt < MAX_ATTEMPTS => ctx.begin_again().await?,
-            Err(Stop::SandboxLost) => ctx.end(Failure::SandboxLost.ending()).await?,
+            Err(Stop::SandboxLost) => after_loss(ctx).await?,
             Err(Stop::Ended(ending)) => ctx.end(*ending).await?,
             Err(Stop::Failed(failure)) => {
                 ctx.end(failure.ending()).await?;
@@ -52,7 +59,7 @@ async fn take_step(ctx: &mut RunContext, step: Step) -> Result<(), Stop> {
     match step {
         Step::Announce => announce::announce(ctx).await,
         Step::Freeze => freeze::freeze(ctx).await,
-        Step::Provision => prepare::provision(ctx).await,
+        Step::Provision => provision::provision(ctx).await,
         Step::Prepare => prepare::prepare(ctx).await,
         Step::Agent => agent::work(ctx).await,
         Step::Collect => {
@@ -64,13 +71,34 @@ async fn take_step(ctx: &mut RunContext, step: Step) -> Result<(), Stop> {
     }
 }
 
+/// A sandbox that is gone because its time was over, or because somebody ended it, is not replaced.
+async fn after_loss(ctx: &mut RunContext) -> Result<(), Stop> {
+    let now = ctx.app.clock.now();
+    let is_over = ctx.run.facts.sandbox_ends_at.is_some_and(|at| now.after(CLOSE_TO_THE_END) >= at);
+    let fate = match ctx.sandbox() {
+        _ if is_over => Fate::TimedOut,
+        Ok(sandbox) => ctx.app.sandbox.fate(&sandbox).await.unwrap_or(Fate::Lost),
+        Err(_) => Fate::Lost,
+    };
+    tracing::info!(fate = ?fate, "the sandbox is gone");
+    match fate {
+        Fate::TimedOut => {
+            let since = ctx.run.facts.sandbox_since.unwrap_or(ctx.run.started_at);
+            ctx.end(sandbox_timed_out(now.since(since))).await
+        }
+        Fate::Stopped => ctx.end(sandbox_stopped()).await,
+        Fate::Running | Fate::Lost if ctx.run.attempt < MAX_ATTEMPTS => ctx.begin_again().await,
+        Fate::Running | Fate::Lost => ctx.end(Failure::SandboxLost.ending()).await,
+    }
+}
+
 /// After collecting, facts decide: without a change there is nothing to publish, whatever was said.
 fn judge(ctx: &RunContext) -> Result<(), Stop> {
     let held_back = ctx.run.facts.held_back.len();
     let nothing = ctx.run.facts.selection.as_ref().is_none_or(|selection| selection.changes.is_empty());
     match ctx.run.facts.agent_end {
         Some(AgentEnd::TimedOut) if nothing => {
-            Err(Stop::Ended(Box::new(crate::domain::failure::timed_out(&ctx.task.agent, ctx.time_limit()))))
+            Err(Stop::Ended(Box::new(crate::domain::failure::timed_out(&ctx.task.agent, ctx.agent_limit()))))
         }
         Some(AgentEnd::Done) if nothing && held_back > 0 => {
             Err(Stop::Failed(Failure::AllHeldBack { files: held_back }))

@@ -94,7 +94,7 @@ pub(super) const FOR_RESULTS: Duration = Duration::from_secs(24 * 3600);
 const TRIES_IF_MISSING: u32 = 3;
 /// A token that is refused again and again stays refused.
 const TRIES_IF_UNAUTHORIZED: u32 = 4;
-/// A sandbox on this machine that fails this often has no passing trouble.
+/// A machine that fails this often has no passing trouble.
 const TRIES_OF_SANDBOX: u32 = 5;
 
 /// Waits grow from a quarter of a second to a minute, with jitter.
@@ -162,9 +162,9 @@ impl RunContext {
                 tracing::error!(error = &error as &dyn std::error::Error, "the run cannot go on");
                 give_up(Failure::Internal)
             }
-            CallError::Sandbox(SandboxError::Gone) => Ok(Next::GiveUp(Stop::SandboxLost)),
-            CallError::Sandbox(error) if error.is_passing() && same_kind < TRIES_OF_SANDBOX => Ok(again),
-            CallError::Sandbox(error) => give_up(Failure::SandboxFailed { message: error.to_string() }),
+            CallError::Sandbox(error) => {
+                Ok(self.after_sandbox_error(error, (tries, same_kind), waited < limit, waited))
+            }
             CallError::BudgetSpent { .. } | CallError::GitHub(GitHubError::Limited { .. }) if waited >= limit => {
                 give_up(Failure::GitHubUnavailable { waited })
             }
@@ -185,6 +185,34 @@ impl RunContext {
             CallError::GitHub(error) if error.is_passing() => give_up(Failure::GitHubUnavailable { waited }),
             CallError::GitHub(error) => give_up(Failure::GitHubRefused { message: error.message() }),
         }
+    }
+
+    fn after_sandbox_error(
+        &self,
+        error: SandboxError,
+        (tries, same_kind): (u32, u32),
+        may_wait: bool,
+        waited: Duration,
+    ) -> Next {
+        let again = retry_wait(tries, &*self.app.clock);
+        let message = error.to_string();
+        let failure = match error {
+            SandboxError::Gone => return Next::GiveUp(Stop::SandboxLost),
+            SandboxError::Faulty(_) if same_kind < TRIES_OF_SANDBOX => return Next::WaitFor(again),
+            SandboxError::Busy { wait, .. } if may_wait => return Next::WaitFor(wait.max(again)),
+            SandboxError::Unavailable(_) if may_wait => {
+                tracing::warn!(error = %self.app.redactor.redact(&message), "the sandbox failed; trying again");
+                return Next::WaitFor(again);
+            }
+            SandboxError::Busy { .. } => Failure::NoSandboxFree { waited },
+            SandboxError::Unavailable(_) => Failure::SandboxUnavailable { waited, message },
+            SandboxError::Denied(message) => Failure::SandboxDenied { message },
+            SandboxError::SnapshotGone => Failure::SnapshotGone,
+            SandboxError::Faulty(_) | SandboxError::TooLarge { .. } | SandboxError::Refused(_) => {
+                Failure::SandboxFailed { message }
+            }
+        };
+        Next::GiveUp(Stop::Failed(failure))
     }
 
     /// GitHub's word about waiting holds for the whole installation, and for it alone.

@@ -1,4 +1,4 @@
-//! Third and fourth step: a sandbox, in it the agent and the code.
+//! Fourth step: the agent and the code get into the sandbox.
 
 use std::time::Duration;
 
@@ -6,72 +6,38 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::RunContext;
-use super::patience::{BEFORE_WORK, CallError, Stop};
-use crate::domain::agent::Install;
-use crate::domain::agent_stream::Exit;
+use super::commands::{Ended, run_short};
+use super::patience::{BEFORE_WORK, Stop};
+use super::project::install_dependencies;
+use super::provision::network;
 use crate::domain::failure::Failure;
+use crate::domain::network::Injection;
 use crate::domain::secret::Secret;
-use crate::ports::sandbox::{CommandSpec, CommandStatus, OutputKind, SandboxId, SandboxSpec};
+use crate::ports::sandbox::{NPM_PREFIX, SandboxError};
 
-/// A sandbox lives longer than its agent: fetching before and collecting after take time, too.
-const MARGIN: Duration = Duration::from_secs(30 * 60);
 const GIT_TIMEOUT: Duration = Duration::from_secs(600);
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(600);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Commits fetched, so that an agent can look a little into the past.
 const DEPTH: &str = "--depth=50";
 const FETCH_TRIES: u32 = 3;
-/// Output kept to explain a failed command.
-const TAIL_LINES: usize = 20;
-
-/// How a short command ended, with the end of what it said.
-pub(super) struct Ended {
-    pub exit: Exit,
-    pub stdout: String,
-    pub tail: String,
-}
-
-impl Ended {
-    pub(super) fn is_ok(&self) -> bool {
-        self.exit == Exit::Code(0)
-    }
-}
-
-pub(super) async fn provision(ctx: &mut RunContext) -> Result<(), Stop> {
-    let spec = SandboxSpec { name: ctx.run.id.0.clone(), lifetime: ctx.time_limit() + MARGIN };
-    let id = {
-        let (ctx, spec) = (&*ctx, &spec);
-        ctx.patiently(BEFORE_WORK, |_| async move { Ok(ctx.app.sandbox.create(spec).await?) }).await?
-    };
-    ctx.run.facts.sandbox = Some(id.0);
-    Ok(())
-}
-
 pub(super) async fn prepare(ctx: &mut RunContext) -> Result<(), Stop> {
     install_agent(ctx).await?;
-    fetch_code(ctx).await
+    fetch_code(ctx).await?;
+    if ctx.task.options.install {
+        install_dependencies(ctx, "project").await?;
+    }
+    Ok(())
 }
 
 async fn install_agent(ctx: &RunContext) -> Result<(), Stop> {
     let agent = ctx.agent()?;
-    let (Some(check), Some(install)) = (&agent.check, &agent.install) else { return Ok(()) };
-    let is_there = |ended: &Ended| match install {
-        Install::Npm { version, .. } => ended.is_ok() && ended.stdout.contains(version),
-        Install::Argv(_) => ended.is_ok(),
-    };
+    let (Some(check), Some(install)) = (&agent.check, agent.installation(NPM_PREFIX)) else { return Ok(()) };
+    let is_there = |ended: &Ended| agent.is_there(ended.is_ok(), &ended.stdout);
     if is_there(&run_short(ctx, "agent-check", check, &[], CHECK_TIMEOUT).await?) {
         return Ok(());
     }
-    let home = ctx.app.sandbox.paths(&ctx.sandbox()?).home;
-    let argv = match install {
-        Install::Argv(argv) => argv.clone(),
-        Install::Npm { package, version } => ["npm", "install", "--global", "--no-fund", "--no-audit", "--prefix"]
-            .map(ToOwned::to_owned)
-            .into_iter()
-            .chain([format!("{home}/.local"), format!("{package}@{version}")])
-            .collect(),
-    };
-    let installed = run_short(ctx, "agent-install", &argv, &[], INSTALL_TIMEOUT).await?;
+    let installed = run_short(ctx, "agent-install", &install, &[], INSTALL_TIMEOUT).await?;
     let fault = |tail: String| Stop::Failed(Failure::InstallFailed { agent: agent.name.clone(), tail });
     if !installed.is_ok() {
         return Err(fault(installed.tail));
@@ -141,8 +107,9 @@ async fn fetch_code(ctx: &mut RunContext) -> Result<(), Stop> {
     if done.is_ok() { Ok(()) } else { Err(clone_failed(done)) }
 }
 
-/// Fetches with a token that can read this one repository. It travels in the environment of this
-/// one command and is revoked when the command has ended.
+/// Fetches with a token that can read this one repository. Where the sandbox's network can put it on
+/// the requests, it never enters the sandbox; else it travels in the environment of this one command.
+/// It is revoked when the command has ended.
 async fn fetch_once(ctx: &mut RunContext, base: &str, number: u32) -> Result<Ended, Stop> {
     let token = {
         let ctx = &*ctx;
@@ -151,15 +118,21 @@ async fn fetch_once(ctx: &mut RunContext, base: &str, number: u32) -> Result<End
     ctx.guard(&token);
     let url = ctx.app.github.clone_url(&ctx.task.thread.name);
     let basic = Secret::new(STANDARD.encode(format!("x-access-token:{}", token.expose())));
-    let header = Secret::new(format!("Authorization: Basic {}", basic.expose()));
+    let is_injected = inject(ctx, &url, &basic).await?;
     let mut env = git_env();
-    env.extend([
-        ("GIT_CONFIG_COUNT".to_owned(), Secret::new("1")),
-        ("GIT_CONFIG_KEY_0".to_owned(), Secret::new(format!("http.{url}.extraHeader"))),
-        ("GIT_CONFIG_VALUE_0".to_owned(), header),
-    ]);
+    if !is_injected {
+        let header = Secret::new(format!("Authorization: Basic {}", basic.expose()));
+        env.extend([
+            ("GIT_CONFIG_COUNT".to_owned(), Secret::new("1")),
+            ("GIT_CONFIG_KEY_0".to_owned(), Secret::new(format!("http.{url}.extraHeader"))),
+            ("GIT_CONFIG_VALUE_0".to_owned(), header),
+        ]);
+    }
     let argv = safe_git(&["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", DEPTH, "--", &url, base]);
     let ended = run_short(ctx, &format!("git-fetch-{number}"), &argv, &env, GIT_TIMEOUT).await;
+    if is_injected {
+        set_headers(ctx, &[]).await?;
+    }
     if let Err(error) = ctx.app.github.revoke(&token).await {
         // It ends by itself within the hour and can only read.
         tracing::info!(error = %ctx.redacted(&error.to_string()), "a token for fetching was not revoked");
@@ -167,56 +140,28 @@ async fn fetch_once(ctx: &mut RunContext, base: &str, number: u32) -> Result<End
     ended
 }
 
-/// Runs a command to its end. One of this name that was started before is waited for instead.
-pub(super) async fn run_short(
-    ctx: &RunContext,
-    name: &str,
-    argv: &[String],
-    env: &[(String, Secret)],
-    timeout: Duration,
-) -> Result<Ended, Stop> {
-    let spec = CommandSpec {
-        name: name.to_owned(),
-        argv: argv.to_vec(),
-        env: env.to_vec(),
-        stdin: None,
-        stdout: None,
-        timeout,
+/// Has the network put the token on requests for this one repository. False: it cannot.
+async fn inject(ctx: &RunContext, url: &str, basic: &Secret) -> Result<bool, Stop> {
+    let Some((host, path)) = url.strip_prefix("https://").and_then(|rest| rest.split_once('/')) else {
+        return Ok(false);
     };
-    run_spec(ctx, &spec).await
+    let header = ("authorization".to_owned(), Secret::new(format!("Basic {}", basic.expose())));
+    let host = host.split(':').next().unwrap_or(host).to_owned();
+    set_headers(ctx, &[Injection { host, path: format!("/{path}/"), headers: vec![header] }]).await
 }
 
-pub(super) async fn run_spec(ctx: &RunContext, spec: &CommandSpec) -> Result<Ended, Stop> {
-    let sandbox = ctx.sandbox()?;
-    let sandbox = &sandbox;
+async fn set_headers(ctx: &RunContext, headers: &[Injection]) -> Result<bool, Stop> {
+    if !ctx.app.sandbox.can_inject() {
+        return Ok(false);
+    }
+    let (sandbox, network) = (ctx.sandbox()?, network(ctx)?);
+    let (sandbox, network) = (&sandbox, &network);
     ctx.patiently(BEFORE_WORK, |_| async move {
-        ctx.app.sandbox.start(sandbox, spec).await?;
-        follow_short(ctx, sandbox, &spec.name).await
+        match ctx.app.sandbox.set_network(sandbox, network, headers).await {
+            Ok(()) => Ok(true),
+            Err(SandboxError::Refused(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     })
     .await
-}
-
-async fn follow_short(ctx: &RunContext, sandbox: &SandboxId, name: &str) -> Result<Ended, CallError> {
-    use futures::StreamExt as _;
-    const KEPT: usize = 64 * 1024;
-    let (mut stdout, mut both) = (Vec::new(), Vec::new());
-    let mut output = ctx.app.sandbox.output(sandbox, name);
-    while let Some(piece) = output.next().await {
-        let piece = piece?;
-        if piece.kind == OutputKind::Stdout && stdout.len() < KEPT {
-            stdout.extend_from_slice(&piece.bytes);
-        }
-        both.extend_from_slice(&piece.bytes);
-        if both.len() > 2 * KEPT {
-            both.drain(..both.len() - KEPT);
-        }
-    }
-    let exit = match ctx.app.sandbox.status(sandbox, name).await? {
-        CommandStatus::Ended(exit) => exit,
-        CommandStatus::Running | CommandStatus::Lost => return Err(Stop::SandboxLost.into()),
-    };
-    let text = String::from_utf8_lossy(&both);
-    let lines: Vec<&str> = text.lines().collect();
-    let tail = lines.get(lines.len().saturating_sub(TAIL_LINES)..).unwrap_or_default().join("\n");
-    Ok(Ended { exit, stdout: String::from_utf8_lossy(&stdout).into_owned(), tail: ctx.redacted(&tail) })
 }

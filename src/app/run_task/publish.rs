@@ -34,7 +34,7 @@ pub(super) async fn publish(ctx: &mut RunContext) -> Result<(), Stop> {
         ctx.run.facts.pull = Some(open_pull(ctx, &branch).await?);
     }
     let ending = if out_of_time {
-        timed_out(&ctx.task.agent, ctx.time_limit())
+        timed_out(&ctx.task.agent, ctx.agent_limit())
     } else {
         Ending { outcome: Outcome::Succeeded, reason: String::new(), detail: String::new() }
     };

@@ -2,10 +2,12 @@
 
 use super::RunContext;
 use super::patience::{FOR_RESULTS, Stop};
+use super::project::keep;
 use crate::domain::effect::{Effect, Reaction};
 use crate::domain::failure::Failure;
 
 pub(super) async fn settle(ctx: &mut RunContext) -> Result<(), Stop> {
+    keep(ctx).await?;
     let ending = ctx.run.facts.ending.clone().unwrap_or_else(|| Failure::Internal.ending());
     let effects = vec![
         Effect::FinalStatus { thread: ctx.task.thread.clone(), task: ctx.task.id.clone() },
@@ -28,10 +30,9 @@ pub(super) async fn settle(ctx: &mut RunContext) -> Result<(), Stop> {
         .increment(1);
     tracing::info!(outcome = ending.outcome.name(), reason = %ending.reason, "ended");
     if let Ok(sandbox) = ctx.sandbox()
-        && let Err(error) = ctx.app.sandbox.stop(&sandbox).await
+        && ctx.run.facts.kept.is_none()
     {
-        // The sweeper tries again.
-        tracing::warn!(error = %error, "a sandbox was not stopped");
+        ctx.app.end_sandbox(&sandbox).await;
     }
     Ok(())
 }

@@ -114,9 +114,11 @@ impl OptionName {
             | Self::Draft
             | Self::Ready
             | Self::NoPr
+            | Self::KeepAlive
+            | Self::Install
             | Self::New
             | Self::NoMcp => true,
-            Self::KeepAlive | Self::Install | Self::Full | Self::Mcp | Self::Max | Self::ReviewBy => false,
+            Self::Full | Self::Mcp | Self::Max | Self::ReviewBy => false,
         }
     }
 }

@@ -10,4 +10,6 @@ mod outcomes;
 mod real_agents;
 mod secrets_stay_secret;
 mod settings;
+mod vercel_extras;
+mod vercel_sandbox;
 mod webhook_edge;

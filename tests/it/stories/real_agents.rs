@@ -80,12 +80,15 @@ impl Model {
     }
 }
 
-async fn a_real_agent_opens_a_pull_request(agent: &str, version: &str, tool: &str) {
+async fn a_real_agent_opens_a_pull_request(agent: &str, version: &str, tool: &str, on_vercel: bool) {
     if !is_installed(agent, version).await {
         return;
     }
     let Some(model) = Model::start(tool).await else { return };
-    let builder = Builder::new(Engine::Sqlite).setting("ANTHROPIC_BASE_URL", &model.url);
+    let mut builder = Builder::new(Engine::Sqlite).setting("ANTHROPIC_BASE_URL", &model.url);
+    if on_vercel {
+        builder = builder.on_vercel().await;
+    }
     let world = builder.file("README.md", "# Shop\n\nhello wrld\n").start().await.unwrap();
     let comment =
         world.comment(PERSON, &format!("/agent {agent} --model {} SCRIPTED-EDIT please", model_of(agent))).await;
@@ -120,10 +123,15 @@ fn model_of(agent: &str) -> &'static str {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn claude_code_opens_a_pull_request() {
-    a_real_agent_opens_a_pull_request("claude", "2.1.330", "Bash").await;
+    a_real_agent_opens_a_pull_request("claude", "2.1.330", "Bash", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claude_code_opens_a_pull_request_from_a_vercel_sandbox() {
+    a_real_agent_opens_a_pull_request("claude", "2.1.330", "Bash", true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn opencode_opens_a_pull_request() {
-    a_real_agent_opens_a_pull_request("opencode", "1.18.33", "bash").await;
+    a_real_agent_opens_a_pull_request("opencode", "1.18.33", "bash", false).await;
 }

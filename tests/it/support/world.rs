@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use super::postgres;
+use crate::double::{self, Double};
 
 pub const REPO: &str = "acme/shop";
 pub const PERSON: &str = "maria";
@@ -39,6 +40,7 @@ pub struct Builder {
     /// A secret of the operator. It must be found nowhere outside the settings.
     pub canary: String,
     engine: Engine,
+    double: Option<Double>,
     agents: String,
     settings: Vec<(String, String)>,
     files: Vec<(String, String)>,
@@ -54,6 +56,7 @@ pub struct World {
     settings: Vec<(String, String)>,
     service: Option<Child>,
     starts: usize,
+    double: Option<Double>,
 }
 
 /// An agent that changes one file, as scripts in stories do unless they say otherwise.
@@ -64,6 +67,7 @@ impl Builder {
         let builder = Self {
             canary: format!("sk-ant-canary/{:032x}+ZZ", rand::random::<u128>()),
             engine,
+            double: None,
             agents: String::new(),
             settings: Vec::new(),
             files: vec![("README.md".into(), "# Shop\n".into()), ("old.txt".into(), "old\n".into())],
@@ -90,6 +94,12 @@ impl Builder {
 
     pub fn file(mut self, path: &str, text: &str) -> Self {
         self.files.push((path.into(), text.into()));
+        self
+    }
+
+    /// Agents run in sandboxes of a stand-in for Vercel.
+    pub async fn on_vercel(mut self) -> Self {
+        self.double = Some(Double::start().await);
         self
     }
 
@@ -124,6 +134,17 @@ impl Builder {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec();
+        if let Some(double) = &self.double {
+            for (name, value) in [
+                ("SANDBOX_PROVIDER", "vercel"),
+                ("SANDBOX_VERCEL_TOKEN", double::TOKEN),
+                ("SANDBOX_VERCEL_TEAM_ID", double::TEAM),
+                ("SANDBOX_VERCEL_PROJECT_ID", double::PROJECT),
+                ("VERCEL_API_URL", &double.url),
+            ] {
+                settings.push((name.to_owned(), value.to_owned()));
+            }
+        }
         settings.extend(self.settings);
         let mut world = World {
             github,
@@ -135,6 +156,7 @@ impl Builder {
             settings,
             service: None,
             starts: 0,
+            double: self.double,
         };
         world.restart().await;
         Some(world)
@@ -144,6 +166,11 @@ impl Builder {
 impl World {
     pub async fn start(engine: Engine) -> Option<Self> {
         Builder::new(engine).start().await
+    }
+
+    /// The stand-in for Vercel.
+    pub fn vercel(&self) -> &Double {
+        self.double.as_ref().expect("a world on Vercel")
     }
 
     /// Starts the program and waits until it listens.
@@ -231,6 +258,9 @@ impl World {
         let mut text = String::new();
         for call in self.github.calls().await {
             writeln!(text, "{} {} {}", call.status, call.method, call.path).unwrap();
+        }
+        for call in self.double.iter().flat_map(Double::calls) {
+            writeln!(text, "{} {}", call.route, call.body.chars().take(200).collect::<String>()).unwrap();
         }
         for comment in self.github.thread(REPO, self.issue).await {
             writeln!(text, "{}: {}", comment.author, comment.body).unwrap();
@@ -404,6 +434,11 @@ impl World {
         }
         self.stop().await;
         assert_eq!(self.github.violations().await, Vec::<String>::new());
+        if let Some(double) = &self.double {
+            assert_eq!(double.violations(), Vec::<String>::new());
+            assert_eq!(double.alive().await, Vec::<String>::new(), "a sandbox was left behind");
+            assert!(double.most_alive() <= 1, "two sandboxes of one task were alive at once");
+        }
         for number in 1..=self.starts {
             let log = std::fs::read_to_string(self.dir.path().join(format!("service-{number}.log"))).unwrap();
             assert!(!log.contains("\"level\":\"ERROR\""), "{log}");
@@ -413,6 +448,7 @@ impl World {
         let key = self.github.private_key.expose().lines().nth(1).unwrap().to_owned();
         for (what, secret) in [
             ("model key", self.canary.as_str()),
+            ("token for sandboxes", double::TOKEN),
             ("webhook secret", self.github.webhook_secret.expose()),
             ("private key", &key),
         ] {

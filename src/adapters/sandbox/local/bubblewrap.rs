@@ -5,7 +5,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::ports::sandbox::Paths;
+/// Where the sandbox's folders lie, as seen from inside.
+pub(super) const INSIDE: &str = "/sandbox";
 
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -39,14 +40,6 @@ const READ_ONLY: [&str; 18] = [
     "/etc/ssl",
 ];
 
-pub(super) fn inner_paths() -> Paths {
-    Paths {
-        home: "/sandbox/home".to_owned(),
-        project: "/sandbox/project".to_owned(),
-        scratch: "/sandbox/scratch".to_owned(),
-    }
-}
-
 impl Isolation {
     /// Tries bubblewrap once: in many containers it is installed and still refused.
     pub fn probe() -> Self {
@@ -68,18 +61,16 @@ impl Isolation {
 
     /// The options under which bubblewrap shuts a command in. They hold paths of the host, which the
     /// command could read in the list of processes: they are handed over in a file, not as arguments.
-    pub(super) fn options(self, dir: &Path, paths: &Paths) -> Option<Vec<String>> {
+    pub(super) fn options(self, dir: &Path) -> Option<Vec<String>> {
         if self == Self::None {
             return None;
         }
         let mut args = base_args();
-        let host = |part: &str| dir.join(part).display().to_string();
-        for (part, inner) in
-            [("home", paths.home.as_str()), ("project", &paths.project), ("scratch", &paths.scratch), ("tmp", "/tmp")]
-        {
-            args.extend(["--bind".to_owned(), host(part), inner.to_owned()]);
+        for part in ["home", "project", "scratch", "tmp"] {
+            let inner = if part == "tmp" { "/tmp".to_owned() } else { format!("{INSIDE}/{part}") };
+            args.extend(["--bind".to_owned(), dir.join(part).display().to_string(), inner]);
         }
-        args.extend(["--chdir".to_owned(), paths.project.clone()]);
+        args.extend(["--chdir".to_owned(), format!("{INSIDE}/project")]);
         Some(args)
     }
 }

@@ -9,6 +9,7 @@
 //! service, writes output to files and records the exit. A restarted service reads the files on.
 
 mod bubblewrap;
+mod output;
 mod supervisor;
 
 use std::io;
@@ -22,10 +23,14 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
+use crate::domain::ids::Millis;
+use crate::domain::network::{Injection, Network};
+use crate::domain::run::SandboxId;
 use crate::ports::sandbox::{
-    CommandSpec, CommandStatus, Output, OutputKind, Paths, Result, Sandbox, SandboxError, SandboxId, SandboxSpec,
+    CommandId, CommandSpec, CommandStatus, Created, Fate, Finished, Output, Result, Sandbox, SandboxError, SandboxSpec,
+    checked_name as checked, follow,
 };
 
 pub use bubblewrap::Isolation;
@@ -33,7 +38,6 @@ pub use supervisor::supervise;
 
 /// How often files are looked at for new output.
 const POLL: Duration = Duration::from_millis(50);
-const CHUNK_BYTES: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub struct LocalSandbox {
@@ -44,20 +48,7 @@ pub struct LocalSandbox {
 }
 
 fn failed(what: &str) -> impl Fn(io::Error) -> SandboxError + '_ {
-    move |error| SandboxError::Unavailable(format!("{what}: {error}"))
-}
-
-/// Names become file names: nothing that could lead elsewhere.
-fn checked(name: &str) -> Result<&str> {
-    let legal = !name.is_empty()
-        && name.len() <= 100
-        && !name.starts_with('.')
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-    if legal {
-        Ok(name)
-    } else {
-        Err(SandboxError::Refused(format!("{name:?} is no name for a sandbox, command or file")))
-    }
+    move |error| SandboxError::Faulty(format!("{what}: {error}"))
 }
 
 impl LocalSandbox {
@@ -76,34 +67,32 @@ impl LocalSandbox {
     }
 
     fn dir(&self, id: &SandboxId) -> Result<PathBuf> {
-        Ok(self.root.join(checked(&id.0)?))
+        Ok(self.root.join(checked(&id.name)?))
     }
 
     fn command_dir(&self, id: &SandboxId, command: &str) -> Result<PathBuf> {
-        Ok(self.root.join(format!("{}.run", checked(&id.0)?)).join(checked(command)?))
+        Ok(self.root.join(format!("{}.run", checked(&id.name)?)).join(checked(command)?))
     }
 
     fn order(&self, id: &SandboxId, spec: &CommandSpec) -> Result<supervisor::Order> {
         let dir = self.dir(id)?;
-        let paths = self.paths(id);
-        let mut env = vec![
-            ("HOME".to_owned(), paths.home.clone()),
-            ("PATH".to_owned(), format!("{}/.local/bin:{}", paths.home, bubblewrap::PATH)),
-            ("LANG".to_owned(), "C.UTF-8".to_owned()),
-            ("TMPDIR".to_owned(), "/tmp".to_owned()),
-        ];
-        if self.isolation == Isolation::None {
-            env.retain(|(name, _)| name != "TMPDIR");
-            env.push(("TMPDIR".to_owned(), dir.join("tmp").display().to_string()));
-        }
+        let (home, tmp) = match self.isolation {
+            Isolation::Bubblewrap => (format!("{}/home", bubblewrap::INSIDE), "/tmp".to_owned()),
+            Isolation::None => (dir.join("home").display().to_string(), dir.join("tmp").display().to_string()),
+        };
+        let path = format!("{home}/.local/bin:{}", bubblewrap::PATH);
+        let mut env: Vec<(String, String)> =
+            [("HOME", home), ("PATH", path), ("LANG", "C.UTF-8".into()), ("TMPDIR", tmp)]
+                .map(|(name, value)| (name.to_owned(), value))
+                .to_vec();
         env.extend(spec.env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())));
         let scratch = |name: &Option<String>| {
-            name.as_deref().map(|name| Ok(dir.join("scratch").join(checked(name)?))).transpose()
+            name.as_deref().map(|name| Ok::<_, SandboxError>(dir.join("scratch").join(checked(name)?))).transpose()
         };
         Ok(supervisor::Order {
             run_dir: self.command_dir(id, &spec.name)?,
             argv: spec.argv.clone(),
-            shut_in: self.isolation.options(&dir, &paths),
+            shut_in: self.isolation.options(&dir),
             cwd: dir.join("project"),
             env,
             stdin: scratch(&spec.stdin)?,
@@ -158,49 +147,57 @@ impl Sandbox for LocalSandbox {
         "local"
     }
 
-    fn create<'a>(&'a self, spec: &'a SandboxSpec) -> BoxFuture<'a, Result<SandboxId>> {
+    fn check(&self) -> BoxFuture<'_, Result<String>> {
+        Box::pin(async { Ok(format!("local, isolation: {}", self.isolation.name())) })
+    }
+
+    fn create<'a>(&'a self, spec: &'a SandboxSpec) -> BoxFuture<'a, Result<Created>> {
         Box::pin(async move {
-            let id = SandboxId(checked(&spec.name)?.to_owned());
+            let id = SandboxId::named(checked(&spec.name)?);
             let dir = self.dir(&id)?;
             for part in ["home", "project", "scratch", "tmp"] {
                 tokio::fs::create_dir_all(dir.join(part)).await.map_err(failed("cannot make the sandbox's folder"))?;
             }
-            tokio::fs::create_dir_all(self.root.join(format!("{}.run", id.0)))
+            tokio::fs::create_dir_all(self.root.join(format!("{}.run", id.name)))
                 .await
                 .map_err(failed("cannot make the sandbox's folder"))?;
-            Ok(id)
+            Ok(Created { id, ends_at: None, shortened_to: None })
         })
     }
 
-    fn paths(&self, id: &SandboxId) -> Paths {
-        match self.isolation {
-            Isolation::Bubblewrap => bubblewrap::inner_paths(),
-            Isolation::None => {
-                let part = |name: &str| self.root.join(&id.0).join(name).display().to_string();
-                Paths { home: part("home"), project: part("project"), scratch: part("scratch") }
-            }
-        }
-    }
-
-    fn start<'a>(&'a self, id: &'a SandboxId, command: &'a CommandSpec) -> BoxFuture<'a, Result<()>> {
+    fn find<'a>(&'a self, id: &'a SandboxId, name: &'a str) -> BoxFuture<'a, Result<Option<CommandId>>> {
         Box::pin(async move {
             if !self.dir(id)?.is_dir() {
                 return Err(SandboxError::Gone);
             }
-            let order = self.order(id, command)?;
-            if supervisor::was_begun(&order.run_dir) {
-                return Ok(());
-            }
-            self.spawn(&order).await
+            let was_begun = supervisor::was_begun(&self.command_dir(id, name)?);
+            Ok(was_begun.then(|| CommandId(name.to_owned())))
         })
     }
 
-    fn status<'a>(&'a self, id: &'a SandboxId, command: &'a str) -> BoxFuture<'a, Result<CommandStatus>> {
+    fn start<'a>(&'a self, id: &'a SandboxId, command: &'a CommandSpec) -> BoxFuture<'a, Result<CommandId>> {
+        Box::pin(async move {
+            if let Some(found) = self.find(id, &command.name).await? {
+                return Ok(found);
+            }
+            self.spawn(&self.order(id, command)?).await?;
+            Ok(CommandId(command.name.clone()))
+        })
+    }
+
+    fn run<'a>(&'a self, id: &'a SandboxId, command: &'a CommandSpec) -> BoxFuture<'a, Result<Finished>> {
+        Box::pin(async move {
+            let started = self.start(id, command).await?;
+            follow(self, id, &started).await
+        })
+    }
+
+    fn status<'a>(&'a self, id: &'a SandboxId, command: &'a CommandId) -> BoxFuture<'a, Result<CommandStatus>> {
         Box::pin(async move {
             if !self.dir(id)?.is_dir() {
                 return Err(SandboxError::Gone);
             }
-            let dir = self.command_dir(id, command)?;
+            let dir = self.command_dir(id, &command.0)?;
             // Asked before the exit is read: a command that ends in between is seen as ended.
             let alive = supervisor::is_alive(&dir);
             Ok(match supervisor::read_exit(&dir) {
@@ -211,14 +208,14 @@ impl Sandbox for LocalSandbox {
         })
     }
 
-    fn output<'a>(&'a self, id: &'a SandboxId, command: &'a str) -> BoxStream<'a, Result<Output>> {
-        let state = Follow { sandbox: self, id, command, at: [0, 0], last_look: false };
-        futures::stream::try_unfold(state, Follow::next).boxed()
+    fn output<'a>(&'a self, id: &'a SandboxId, command: &'a CommandId) -> BoxStream<'a, Result<Output>> {
+        let state = output::Follow::new(self, id, command);
+        futures::stream::try_unfold(state, output::Follow::next).boxed()
     }
 
-    fn kill<'a>(&'a self, id: &'a SandboxId, command: &'a str) -> BoxFuture<'a, Result<()>> {
+    fn kill<'a>(&'a self, id: &'a SandboxId, command: &'a CommandId) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let dir = self.command_dir(id, command)?;
+            let dir = self.command_dir(id, &command.0)?;
             Self::signal_supervisor(&dir, Signal::SIGTERM).await;
             Ok(())
         })
@@ -233,7 +230,7 @@ impl Sandbox for LocalSandbox {
             if matches!(&file, Err(error) if error.kind() == io::ErrorKind::NotFound) {
                 return Err(SandboxError::Gone);
             }
-            file.as_mut().map_err(|error| SandboxError::Unavailable(error.to_string()))?;
+            file.as_mut().map_err(|error| SandboxError::Faulty(error.to_string()))?;
             let mut file = file.map_err(failed("cannot write a file"))?;
             file.write_all(bytes).await.map_err(failed("cannot write a file"))?;
             file.flush().await.map_err(failed("cannot write a file"))
@@ -243,8 +240,10 @@ impl Sandbox for LocalSandbox {
     fn read_file<'a>(&'a self, id: &'a SandboxId, name: &'a str, limit: u64) -> BoxFuture<'a, Result<Vec<u8>>> {
         Box::pin(async move {
             let path = self.dir(id)?.join("scratch").join(checked(name)?);
-            let meta = tokio::fs::symlink_metadata(&path).await.map_err(|_| SandboxError::Gone)?;
-            if !meta.is_file() {
+            if !self.dir(id)?.is_dir() {
+                return Err(SandboxError::Gone);
+            }
+            if !tokio::fs::symlink_metadata(&path).await.is_ok_and(|meta| meta.is_file()) {
                 return Err(SandboxError::Refused(format!("{name} is not a file")));
             }
             let file = tokio::fs::File::open(&path).await.map_err(failed("cannot read a file"))?;
@@ -254,9 +253,30 @@ impl Sandbox for LocalSandbox {
         })
     }
 
+    fn extend<'a>(&'a self, _: &'a SandboxId, _: Duration) -> BoxFuture<'a, Result<Option<Millis>>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn can_inject(&self) -> bool {
+        false
+    }
+
+    /// Nothing: commands share this machine's network.
+    fn set_network<'a>(&'a self, _: &'a SandboxId, _: &'a Network, _: &'a [Injection]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn address<'a>(&'a self, _: &'a SandboxId, _: u16) -> BoxFuture<'a, Result<Option<String>>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn fate<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<Fate>> {
+        Box::pin(async move { Ok(if self.dir(id)?.is_dir() { Fate::Running } else { Fate::Lost }) })
+    }
+
     fn stop<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let run = self.root.join(format!("{}.run", checked(&id.0)?));
+            let run = self.root.join(format!("{}.run", checked(&id.name)?));
             let mut commands = Vec::new();
             if let Ok(mut entries) = tokio::fs::read_dir(&run).await {
                 while let Ok(Some(entry)) = entries.next_entry().await {
@@ -280,11 +300,15 @@ impl Sandbox for LocalSandbox {
             for dir in [self.dir(id)?, run] {
                 let removed = tokio::task::spawn_blocking(move || remove_tree(&dir)).await;
                 removed
-                    .map_err(|error| SandboxError::Unavailable(error.to_string()))?
+                    .map_err(|error| SandboxError::Faulty(error.to_string()))?
                     .map_err(failed("cannot remove a sandbox"))?;
             }
             Ok(())
         })
+    }
+
+    fn is_shared(&self) -> bool {
+        false
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<SandboxId>>> {
@@ -294,11 +318,19 @@ impl Sandbox for LocalSandbox {
             while let Some(entry) = entries.next_entry().await.map_err(failed("cannot list sandboxes"))? {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 if let Some(id) = name.strip_suffix(".run") {
-                    found.push(SandboxId(id.to_owned()));
+                    found.push(SandboxId::named(id));
                 }
             }
             Ok(found)
         })
+    }
+
+    fn snapshot<'a>(&'a self, _: &'a SandboxId) -> BoxFuture<'a, Result<String>> {
+        Box::pin(async { Err(SandboxError::Refused("local sandboxes have no snapshots".to_owned())) })
+    }
+
+    fn forget_snapshot<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { Ok(()) })
     }
 }
 
@@ -326,49 +358,4 @@ fn make_writable(dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Reads the output files of a command as they grow.
-struct Follow<'a> {
-    sandbox: &'a LocalSandbox,
-    id: &'a SandboxId,
-    command: &'a str,
-    at: [u64; 2],
-    /// The command has ended: what is in the files now is all there will be.
-    last_look: bool,
-}
-
-impl<'a> Follow<'a> {
-    async fn next(mut self) -> Result<Option<(Output, Self)>> {
-        let dir = self.sandbox.command_dir(self.id, self.command)?;
-        loop {
-            for (index, kind) in [OutputKind::Stdout, OutputKind::Stderr].into_iter().enumerate() {
-                let bytes = read_from(&dir.join(supervisor::output_name(kind)), self.at[index]).await?;
-                if !bytes.is_empty() {
-                    self.at[index] += bytes.len() as u64;
-                    return Ok(Some((Output { kind, bytes }, self)));
-                }
-            }
-            if self.last_look {
-                return Ok(None);
-            }
-            if self.sandbox.status(self.id, self.command).await? == CommandStatus::Running {
-                tokio::time::sleep(POLL).await;
-            } else {
-                self.last_look = true;
-            }
-        }
-    }
-}
-
-async fn read_from(path: &Path, at: u64) -> Result<Vec<u8>> {
-    let mut file = match tokio::fs::File::open(path).await {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed("cannot read the output")(error)),
-    };
-    file.seek(io::SeekFrom::Start(at)).await.map_err(failed("cannot read the output"))?;
-    let mut bytes = Vec::with_capacity(4096);
-    file.take(CHUNK_BYTES as u64).read_to_end(&mut bytes).await.map_err(failed("cannot read the output"))?;
-    Ok(bytes)
 }

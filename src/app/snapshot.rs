@@ -1,0 +1,141 @@
+//! A disk image with the agents in it, from which sandboxes start warm. Made by `hireling snapshot`;
+//! when its provider has lost it, the service makes it anew.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::App;
+use crate::adapters::store::StoreError;
+use crate::domain::agent::Install;
+use crate::domain::agent_stream::Exit;
+use crate::domain::ids::TaskId;
+use crate::domain::run::SandboxId;
+use crate::ports::sandbox::{CommandSpec, Finished, NPM_PREFIX, SandboxError, SandboxSpec};
+
+const LIFETIME: Duration = Duration::from_secs(30 * 60);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(600);
+const AGAIN: Duration = Duration::from_secs(3600);
+/// Part of the contents' name: images with another layout are not used.
+const LAYOUT: &str = "layout 1";
+
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{agent} could not be installed: {tail}")]
+    Install { agent: String, tail: String },
+}
+
+/// Makes a lost snapshot anew, now and then and when one is found lost.
+pub(super) async fn keep(app: Arc<App>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            renewed = app.renew_snapshot() => match renewed {
+                Ok(Some(id)) => tracing::info!(snapshot = %id, "the snapshot was made anew"),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(error = %error, "the snapshot was not made anew"),
+            },
+            () = stop.cancelled() => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(AGAIN) => {}
+            () = app.signals.snapshot.notified() => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+impl App {
+    /// What a snapshot of this instance holds, in words.
+    fn snapshot_contents(&self) -> String {
+        let agents = self.settings.agents.iter().filter_map(|agent| match agent.install.as_ref()? {
+            Install::Npm { package, version } => Some(format!("{package}@{version}")),
+            Install::Argv(argv) => Some(format!("{}: {}", agent.name, argv.join(" "))),
+        });
+        [LAYOUT.to_owned()].into_iter().chain(agents).collect::<Vec<_>>().join("; ")
+    }
+
+    /// The snapshot to start from, if there is one with what this version needs.
+    pub(crate) async fn usable_snapshot(&self) -> Option<String> {
+        let found = self.store.snapshot(self.sandbox.provider()).await.ok().flatten()?;
+        (!found.is_gone && found.contents == self.snapshot_contents()).then_some(found.id)
+    }
+
+    pub(crate) async fn lose_snapshot(&self, id: Option<String>) {
+        let Some(id) = id else { return };
+        tracing::warn!(snapshot = %id, "the snapshot is gone; sandboxes start cold until it is made anew");
+        if let Err(error) = self.store.lose_snapshot(self.sandbox.provider(), &id, self.clock.now()).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the loss was not noted");
+        }
+        self.signals.snapshot.notify_one();
+    }
+
+    async fn renew_snapshot(&self) -> Result<Option<String>, SnapshotError> {
+        match self.store.snapshot(self.sandbox.provider()).await? {
+            Some(found) if found.is_gone => Ok(Some(self.make_snapshot().await?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Installs every agent in a fresh sandbox and keeps its disk. Gives the snapshot's id.
+    pub async fn make_snapshot(&self) -> Result<String, SnapshotError> {
+        let name = format!("snapshot-{}", self.clock.new_id());
+        let before = self.store.snapshot(self.sandbox.provider()).await?;
+        let spec = SandboxSpec {
+            task: TaskId(name.clone()),
+            name,
+            lifetime: LIFETIME,
+            network: self.settings.network.network([]),
+            ports: Vec::new(),
+            snapshot: None,
+        };
+        let made = self.fill_and_keep(&spec).await;
+        self.end_sandbox(&SandboxId::named(&spec.name)).await;
+        let id = made?;
+        let contents = self.snapshot_contents();
+        self.store.store_snapshot(self.sandbox.provider(), &id, &contents, self.clock.now()).await?;
+        if let Some(old) = before.filter(|old| old.id != id && !old.is_gone)
+            && let Err(error) = self.sandbox.forget_snapshot(&old.id).await
+        {
+            tracing::warn!(snapshot = %old.id, error = %error, "the old snapshot stays until it expires");
+        }
+        Ok(id)
+    }
+
+    async fn fill_and_keep(&self, spec: &SandboxSpec) -> Result<String, SnapshotError> {
+        let id = self.sandbox.create(spec).await?.id;
+        for agent in &self.settings.agents {
+            let (Some(check), Some(install)) = (&agent.check, agent.installation(NPM_PREFIX)) else { continue };
+            let is_there =
+                |said: &Finished| agent.is_there(said.exit == Exit::Code(0), &String::from_utf8_lossy(&said.stdout));
+            let fault = |said: &Finished| SnapshotError::Install {
+                agent: agent.name.clone(),
+                tail: self.redactor.redact(&String::from_utf8_lossy(&said.tail)),
+            };
+            let run = async |step: &str, argv: &[String], timeout| {
+                self.sandbox.run(&id, &plain(&format!("{}-{step}", agent.name), argv, timeout)).await
+            };
+            if is_there(&run("check", check, CHECK_TIMEOUT).await?) {
+                continue;
+            }
+            let installed = run("install", &install, INSTALL_TIMEOUT).await?;
+            if installed.exit != Exit::Code(0) {
+                return Err(fault(&installed));
+            }
+            let checked = run("check-again", check, CHECK_TIMEOUT).await?;
+            if !is_there(&checked) {
+                return Err(fault(&checked));
+            }
+        }
+        Ok(self.sandbox.snapshot(&id).await?)
+    }
+}
+
+fn plain(name: &str, argv: &[String], timeout: Duration) -> CommandSpec {
+    CommandSpec { name: name.to_owned(), argv: argv.to_vec(), env: Vec::new(), stdin: None, stdout: None, timeout }
+}
