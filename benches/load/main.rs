@@ -8,7 +8,11 @@
 )]
 
 mod database;
+#[path = "../../tests/double/mod.rs"]
+#[allow(dead_code, reason = "the stories use more of it")]
+mod double;
 mod receiver;
+mod running;
 mod seed;
 
 use std::time::Duration;
@@ -17,20 +21,26 @@ use std::time::Duration;
 const CELL: Duration = Duration::from_secs(3);
 
 fn main() {
+    // `cargo bench -- running` measures that part alone.
+    let only = std::env::args().skip(1).find(|arg| !arg.starts_with("--"));
+    let wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         println!("load average before: {}", load.trim());
         let mut databases = vec![database::Database::sqlite()];
         databases.extend(database::Database::postgres().await);
-        for database in &databases {
+        for database in databases.iter().filter(|_| wanted("receiver")) {
             receiver::measure(database).await;
         }
-        for database in &databases {
+        for database in databases.iter().filter(|_| wanted("claims")) {
             database::claims_and_logs(database).await;
         }
-        for database in &databases {
+        for database in databases.iter().filter(|_| wanted("reads")) {
             database::reads(database).await;
+        }
+        if wanted("running") {
+            running::measure().await;
         }
     });
 }

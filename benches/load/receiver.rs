@@ -87,18 +87,19 @@ impl Server {
         let read = stream.read(&mut answer).await.unwrap_or(0);
         answer[..read].starts_with(b"HTTP/1.1 202")
     }
+}
 
-    fn stat(&self) -> (Duration, u64) {
-        let pid = self.child.id().unwrap();
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        let fields: Vec<u64> =
-            stat.rsplit(')').next().unwrap().split_whitespace().map(|word| word.parse().unwrap_or(0)).collect();
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        let kib: u64 = rss.trim().trim_end_matches(" kB").parse().unwrap();
-        // utime and stime, in hundredths of a second.
-        (Duration::from_millis((fields[11] + fields[12]) * 10), kib / 1024)
-    }
+/// Processor time and memory (in MiB) of a process.
+pub fn stat(child: &Child) -> (Duration, u64) {
+    let pid = child.id().unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<u64> =
+        stat.rsplit(')').next().unwrap().split_whitespace().map(|word| word.parse().unwrap_or(0)).collect();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let kib: u64 = rss.trim().trim_end_matches(" kB").parse().unwrap();
+    // utime and stime, in hundredths of a second.
+    (Duration::from_millis((fields[11] + fields[12]) * 10), kib / 1024)
 }
 
 fn request(secret: &str, sort: Sort, number: u64) -> Vec<u8> {
@@ -133,14 +134,14 @@ fn request(secret: &str, sort: Sort, number: u64) -> Vec<u8> {
 pub async fn measure(database: &Database) {
     let server = Arc::new(Server::start(database).await);
     println!("\n## Deliveries of {BODY} bytes, {}", database.name());
-    println!("start to first accepted delivery: {} ms; idle: {} MB", ms(server.started_in), server.stat().1);
+    println!("start to first accepted delivery: {} ms; idle: {} MB", ms(server.started_in), stat(&server.child).1);
     println!(
         "| kind | connections | per second | p50 ms | p99 ms | CPU µs each | RSS MB |\n|---|---|---|---|---|---|---|"
     );
     let next = Arc::new(AtomicU64::new(1_000_000));
     for (sort, name) in [(Sort::Ignored, "ignored"), (Sort::Durable, "durable")] {
         for connections in [1, 16, 64] {
-            let (cpu_before, _) = server.stat();
+            let (cpu_before, _) = stat(&server.child);
             let begin = Instant::now();
             let clients = (0..connections).map(|_| {
                 let (server, next) = (Arc::clone(&server), Arc::clone(&next));
@@ -160,7 +161,7 @@ pub async fn measure(database: &Database) {
             let mut times: Vec<Duration> =
                 futures::future::join_all(clients).await.into_iter().flat_map(|times| times.unwrap()).collect();
             let took = begin.elapsed();
-            let (cpu_after, rss) = server.stat();
+            let (cpu_after, rss) = stat(&server.child);
             times.sort_unstable();
             println!(
                 "| {name} | {connections} | {:.0} | {} | {} | {:.0} | {rss} |",

@@ -4,6 +4,7 @@
 
 pub mod identity;
 pub mod intake;
+pub mod log_writer;
 pub mod outbox;
 pub mod receive;
 pub mod run_task;
@@ -72,6 +73,7 @@ pub struct App {
     pub settings: Settings,
     pub signals: Signals,
     pub receiver: Receiver,
+    pub(crate) log_writer: log_writer::LogWriter,
     pub(crate) who: WhoWeAre,
     /// Knows the secrets of this instance; runs add theirs.
     pub redactor: Redactor,
@@ -94,6 +96,7 @@ impl App {
             who: WhoWeAre::new(github.app_id()),
             signals: Signals::default(),
             receiver: Receiver::default(),
+            log_writer: log_writer::LogWriter::default(),
             viewers: viewers::Visibility::default(),
             redactor,
             clock,
@@ -113,6 +116,7 @@ impl App {
         }
         if role != Role::Web {
             tracker.spawn(outbox::deliver_all(Arc::clone(self), stop.clone()));
+            tracker.spawn(log_writer::write_all(Arc::clone(self), stop.clone()));
             tracker.spawn(worker::work(Arc::clone(self), stop.clone()));
             tracker.spawn(sweep::sweep_all(Arc::clone(self), stop.clone()));
             tracker.spawn(snapshot::keep(Arc::clone(self), stop.clone()));

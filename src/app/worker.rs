@@ -73,14 +73,15 @@ enum Interruption {
     LeaseLost,
 }
 
-/// Runs a claimed task and keeps its lease.
+/// Runs a claimed task and keeps its lease. What is needed at its ends only is boxed: a thousand of
+/// these wait at once.
 async fn hold(app: Arc<App>, claimed: Claimed, stop: CancellationToken) {
     let Claimed { task, lease } = claimed;
     tracing::info!(agent = %task.agent, requester = %task.requester.login, "claimed");
     let id = task.id.clone();
-    let mut ctx = match RunContext::open(Arc::clone(&app), task, lease.clone()).await {
+    let mut ctx = match Box::pin(RunContext::open(Arc::clone(&app), task, lease.clone())).await {
         Ok(ctx) => ctx,
-        Err(error) => return unreadable(&app, &lease, &id, &error).await,
+        Err(error) => return Box::pin(unreadable(&app, &lease, &id, &error)).await,
     };
     let span = tracing::info_span!("run", run.id = %ctx.run.id, attempt = ctx.run.attempt);
     let progress = ctx.progress();
@@ -100,7 +101,7 @@ async fn hold(app: Arc<App>, claimed: Claimed, stop: CancellationToken) {
                 Ok((_, Err(why))) => tracing::warn!(why = ?why, "the run was left to another worker"),
                 Err(panic) => {
                     tracing::error!(panic = %panic, "a run broke off");
-                    let _ = end_without_run(&app, &lease, &id, Failure::Internal.ending()).await;
+                    let _ = Box::pin(end_without_run(&app, &lease, &id, Failure::Internal.ending())).await;
                 }
             }
             app.signals.tasks.notify_one();
@@ -112,7 +113,7 @@ async fn hold(app: Arc<App>, claimed: Claimed, stop: CancellationToken) {
     let _ = work.await;
     match interruption {
         Interruption::Stopping => {
-            if let Err(error) = app.store.hand_back(&lease).await {
+            if let Err(error) = Box::pin(app.store.hand_back(&lease)).await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the lease was not handed back; it ends by itself"
@@ -120,7 +121,7 @@ async fn hold(app: Arc<App>, claimed: Claimed, stop: CancellationToken) {
             }
         }
         Interruption::CancelledBy(login) => {
-            if let Err(error) = end_without_run(&app, &lease, &id, cancelled(&login)).await {
+            if let Err(error) = Box::pin(end_without_run(&app, &lease, &id, cancelled(&login))).await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the end could not be stored; another worker does it"

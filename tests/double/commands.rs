@@ -30,6 +30,8 @@ pub struct Process {
     group: Option<Pid>,
     output: Mutex<Vec<(&'static str, String)>>,
     streams: AtomicUsize,
+    /// Output made up when it is read, for load: no process, and nothing to remember.
+    made_up: Option<MadeUp>,
     /// How many pieces of output there are, and how it ended: exit code and milliseconds.
     progress: watch::Sender<Progress>,
 }
@@ -58,6 +60,14 @@ impl Process {
             value["durationMs"] = took.into();
         }
         value
+    }
+
+    fn piece(&self, at: usize) -> Option<(&'static str, String)> {
+        match &self.made_up {
+            Some(made_up) if at < self.progress.borrow().pieces => Some(("stdout", made_up.piece(at, self.started_at))),
+            Some(_) => None,
+            None => self.output.lock().unwrap().get(at).cloned(),
+        }
     }
 
     fn push(&self, kind: &'static str, text: String) {
@@ -99,12 +109,68 @@ pub async fn run(inner: &Arc<Inner>, asked: &Asked, session: &str) -> Outcome {
     Ok(Answer::lines(Box::pin(futures::stream::iter([Ok(first)]).chain(output).chain(last))))
 }
 
+/// A command whose program is `made-up`, with so many pieces of so many lines, at so many pieces a
+/// second; 0: all at once.
+#[derive(Clone, Copy)]
+struct MadeUp {
+    pieces: usize,
+    lines: usize,
+    per_second: usize,
+}
+
+impl MadeUp {
+    fn of(args: &[String]) -> Option<Self> {
+        let at = args.iter().position(|arg| arg == "made-up")?;
+        let number = |n: usize| args.get(at + n)?.parse().ok();
+        Some(Self { pieces: number(1)?, lines: number(2)?, per_second: number(3)? })
+    }
+
+    /// Each line of 100 bytes tells when it was written.
+    fn piece(self, at: usize, started_at: i64) -> String {
+        let wait = (at * 1000).checked_div(self.per_second).unwrap_or(0);
+        let written_at = started_at + i64::try_from(wait).unwrap();
+        (0..self.lines).map(|n| format!("{written_at} {n:>85}\n", n = at * self.lines + n)).collect()
+    }
+
+    fn start(self, order: &validate::Run, session: &str, now: i64) -> Arc<Process> {
+        let process = Arc::new(Process {
+            id: new_id("cmd_", 40),
+            name: order.command.clone(),
+            args: order.args.clone(),
+            cwd: "/vercel/sandbox/project".to_owned(),
+            session: session.to_owned(),
+            started_at: now,
+            group: None,
+            output: Mutex::default(),
+            streams: AtomicUsize::new(0),
+            made_up: Some(self),
+            progress: watch::Sender::default(),
+        });
+        let writing = Arc::clone(&process);
+        tokio::spawn(async move {
+            if self.per_second == 0 {
+                writing.progress.send_modify(|progress| progress.pieces = self.pieces);
+            }
+            let mut tick = tokio::time::interval(Duration::from_millis(1000 / self.per_second.max(1) as u64));
+            while writing.progress.borrow().pieces < self.pieces {
+                tick.tick().await;
+                writing.progress.send_modify(|progress| progress.pieces += 1);
+            }
+            writing.progress.send_modify(|progress| progress.ended = Some((0, 1)));
+        });
+        process
+    }
+}
+
 fn start(
     order: &validate::Run,
     sandbox: &super::state::Sandbox,
     now: i64,
     knobs: &Knobs,
 ) -> Result<Arc<Process>, Answer> {
+    if let Some(made_up) = MadeUp::of(&order.args) {
+        return Ok(made_up.start(order, &sandbox.session.id, now));
+    }
     let root = sandbox.session.root.path();
     let cwd = order.cwd.clone().unwrap_or_else(|| "/vercel/sandbox".to_owned());
     let dir = files::mapped(root, None, &cwd)?;
@@ -121,6 +187,7 @@ fn start(
         .env("PATH", path)
         .env("HOME", root.join(if order.sudo { "root" } else { "vercel" }))
         .env("USER", "ubuntu")
+        .envs(knobs.authority.iter().map(|file| ("GIT_SSL_CAINFO", file)))
         .envs(&sandbox.env)
         .envs(&order.env)
         .stdin(Stdio::null())
@@ -140,6 +207,7 @@ fn start(
         group: child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw),
         output: Mutex::default(),
         streams: AtomicUsize::new(0),
+        made_up: None,
         progress: watch::Sender::default(),
     });
     let out = tokio::spawn(drain(Arc::clone(&process), "stdout", child.stdout.take().unwrap(), knobs.clone()));
@@ -234,7 +302,7 @@ async fn next_line(mut state: Following) -> Option<(Result<Bytes, std::io::Error
         if state.is_closed || state.knobs.cut_after.is_some_and(|most| state.sent >= most) {
             return None;
         }
-        let piece = state.process.output.lock().unwrap().get(state.at).cloned();
+        let piece = state.process.piece(state.at);
         if let Some((kind, text)) = piece {
             state.at += 1;
             state.sent += text.len();

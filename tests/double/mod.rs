@@ -5,6 +5,7 @@
 mod commands;
 mod faults;
 mod files;
+mod firewall;
 mod sandboxes;
 mod sessions;
 mod snapshots;
@@ -50,11 +51,14 @@ pub struct Knobs {
     pub max_vcpus: u64,
     /// A folder with programs, before those of this machine.
     pub programs: Option<String>,
+    /// A file with the authority that programs in sandboxes trust.
+    pub authority: Option<String>,
     /// Header injection is refused.
     pub no_injection: bool,
     /// Output is handed out in pieces of so many bytes.
     pub chunk_bytes: Option<usize>,
-    /// Blank lines and lines of unknown kinds between the others.
+    /// Blank lines and lines of unknown kinds between the others, and an unknown word for a session
+    /// that runs.
     pub noise: bool,
     /// A log stream ends without a word after so many bytes, once per connection.
     pub cut_after: Option<usize>,
@@ -72,6 +76,7 @@ impl Default for Knobs {
             max_timeout: 24 * 3600 * 1000,
             max_vcpus: 32,
             programs: None,
+            authority: None,
             no_injection: false,
             chunk_bytes: None,
             noise: false,
@@ -115,6 +120,9 @@ pub struct Double {
 impl Drop for Double {
     fn drop(&mut self) {
         self.stop.cancel();
+        if let Some(file) = &self.inner.knobs().authority {
+            let _ = std::fs::remove_file(file);
+        }
         if let Ok(mut state) = self.inner.state.try_lock() {
             state.kill_all();
         }
@@ -138,6 +146,17 @@ impl Double {
         tokio::spawn(serve(listener, Arc::clone(&inner), stop.clone()));
         tokio::spawn(end_what_is_due(Arc::clone(&inner), stop.clone()));
         Self { url, inner, stop }
+    }
+
+    /// A host with TLS before `upstream`, on whose requests the sandboxes' policies put headers. Gives
+    /// its address; sandboxes trust it.
+    pub async fn stand_before(&self, upstream: &str) -> String {
+        let made = firewall::start(Arc::clone(&self.inner), upstream.to_owned(), self.stop.clone()).await;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), made.authority).unwrap();
+        let (_, path) = file.keep().unwrap();
+        self.set(|knobs| knobs.authority = Some(path.display().to_string()));
+        made.url
     }
 
     pub fn set(&self, change: impl FnOnce(&mut Knobs)) {

@@ -51,6 +51,7 @@ pub async fn create(inner: &Arc<Inner>, asked: &Asked) -> Outcome {
             stopped_at: None,
             requested_stop_at: None,
             pending_polls: knobs.pending_polls,
+            odd_words: knobs.noise,
             commands: Vec::new(),
             root,
             over: tokio_util::sync::CancellationToken::new(),

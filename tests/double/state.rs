@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::commands::Process;
+use super::firewall::headers_of;
 use super::wire::{Answer, Asked};
 
 /// One call, for assertions.
@@ -70,6 +71,8 @@ pub struct Session {
     pub stopped_at: Option<i64>,
     pub requested_stop_at: Option<i64>,
     pub pending_polls: usize,
+    /// Says that it runs by a word nobody knows.
+    pub odd_words: bool,
     pub commands: Vec<Arc<Process>>,
     pub root: tempfile::TempDir,
     /// Tells open streams that the session is over.
@@ -108,9 +111,10 @@ impl Session {
     }
 
     pub fn json(&self, sandbox: &Sandbox) -> Value {
+        let status = if self.odd_words && self.status == "running" { "purring" } else { self.status };
         let mut value = json!({
             "id": self.id, "memory": sandbox.vcpus * 2048, "vcpus": sandbox.vcpus, "region": "iad1",
-            "timeout": self.timeout, "status": self.status, "requestedAt": self.started_at,
+            "timeout": self.timeout, "status": status, "requestedAt": self.started_at,
             "createdAt": self.started_at, "updatedAt": self.started_at, "cwd": "/vercel/sandbox",
             "startedAt": self.started_at, "sourceSandboxName": sandbox.name, "projectId": sandbox.project,
             "aFieldOfTomorrow": { "x": 1 },
@@ -223,6 +227,12 @@ impl State {
                 one.session.end(now, "stopped", false);
             }
         }
+    }
+
+    /// Headers that the policies of running sandboxes put on a request.
+    pub fn headers_for(&self, host: &str, path: &str) -> Vec<(String, String)> {
+        let running = self.sandboxes.iter().filter(|one| one.session.is_running());
+        running.filter_map(|one| one.policies.last()).flat_map(|policy| headers_of(policy, host, path)).collect()
     }
 
     pub fn lose_snapshots(&mut self) {

@@ -9,21 +9,37 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{row, to_json};
 use super::{Lease, Result, Store, StoreError, in_tx, lists, read};
-use crate::domain::ids::{Millis, TaskId};
+use crate::domain::ids::{Millis, RunId, TaskId};
 use crate::domain::log_entry::{Kind, Line, LogEntry};
-use crate::domain::run::Run;
+use crate::domain::run::{LogPosition, Run};
 
 /// Chunks are made of at most this many lines, so unpacked ones stay small.
 const MAX_CHUNK_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Setting a packer up costs more than it saves on less than this.
+const WORTH_PACKING: usize = 1024;
 
 row!(ChunkRow { seq: i64, at: i64, body: Vec<u8> });
 
 #[derive(Serialize, Deserialize)]
 struct PackedLine(Kind, String);
 
+/// A deflate stream of one stored block (RFC 1951, 3.2.4), of at most 65,535 bytes.
+fn as_it_is(bytes: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+    let mut stream = vec![1];
+    stream.extend_from_slice(&length.to_le_bytes());
+    stream.extend_from_slice(&(!length).to_le_bytes());
+    stream.extend_from_slice(&bytes[..usize::from(length)]);
+    stream
+}
+
 fn pack(lines: &[Line]) -> Vec<u8> {
     let packed: Vec<PackedLine> = lines.iter().map(|line| PackedLine(line.kind, line.text.clone())).collect();
     let json = to_json(&packed);
+    if json.len() <= WORTH_PACKING {
+        return as_it_is(json.as_bytes());
+    }
     let mut packer = DeflateEncoder::new(Vec::with_capacity(json.len() / 3 + 32), Compression::fast());
     let _ = packer.write_all(json.as_bytes());
     packer.finish().unwrap_or_default()
@@ -40,6 +56,29 @@ fn unpack(row: &ChunkRow, task: &TaskId) -> Result<Vec<LogEntry>> {
         .zip(row.seq..)
         .map(|(PackedLine(kind, text), seq)| LogEntry { seq, at: Millis(row.at), kind, text })
         .collect())
+}
+
+/// Lines of one run on their way into its log.
+#[derive(Debug, Clone)]
+pub struct Append {
+    lease: Lease,
+    run: RunId,
+    read_to: LogPosition,
+    at: Millis,
+    count: i64,
+    body: Vec<u8>,
+}
+
+impl Append {
+    /// `read_to`: how far the agent's output is in the log with these lines.
+    pub fn new(lease: &Lease, run: &RunId, read_to: LogPosition, lines: &[Line], at: Millis) -> Self {
+        let count = i64::try_from(lines.len()).unwrap_or(i64::MAX);
+        Self { lease: lease.clone(), run: run.clone(), read_to, at, count, body: pack(lines) }
+    }
+
+    pub fn lines(&self) -> i64 {
+        self.count
+    }
 }
 
 impl Store {
@@ -91,6 +130,49 @@ impl Store {
             .zip(first..)
             .map(|(line, seq)| LogEntry { seq, at, kind: line.kind, text: line.text.clone() })
             .collect())
+    }
+
+    /// Appends to the logs of several runs in one transaction, each with how far its output was read.
+    /// Gives the number of each first line, in order; `None`: that run's lease is lost.
+    pub async fn append(&self, batch: &[Append]) -> Result<Vec<Option<i64>>> {
+        Ok(in_tx!(self, |conn| {
+            let mut firsts = Vec::with_capacity(batch.len());
+            for one in batch {
+                let next: Option<i64> = sqlx::query_scalar(
+                    "UPDATE tasks SET next_log_seq = next_log_seq + $4 \
+                     WHERE id = $1 AND lease_owner = $2 AND fence = $3 AND state = 'running' RETURNING next_log_seq",
+                )
+                .bind(&one.lease.task.0)
+                .bind(&one.lease.owner)
+                .bind(one.lease.fence)
+                .bind(one.count)
+                .fetch_optional(&mut *conn)
+                .await?;
+                let first = next.map(|next| next - one.count);
+                firsts.push(first);
+                let Some(first) = first else { continue };
+                if one.count > 0 {
+                    sqlx::query(
+                        "INSERT INTO log_entries (task_id, seq, lines, run_id, at, body) VALUES ($1, $2, $3, $4, $5, $6)",
+                    )
+                    .bind(&one.lease.task.0)
+                    .bind(first)
+                    .bind(one.count)
+                    .bind(&one.run.0)
+                    .bind(one.at.0)
+                    .bind(&one.body)
+                    .execute(&mut *conn)
+                    .await?;
+                }
+                sqlx::query("UPDATE runs SET stdout_at = $2, stderr_at = $3 WHERE id = $1")
+                    .bind(&one.run.0)
+                    .bind(one.read_to.stdout)
+                    .bind(one.read_to.stderr)
+                    .execute(&mut *conn)
+                    .await?;
+            }
+            firsts
+        }))
     }
 
     /// Entries after `after`, whole chunks at a time: at least one chunk, at most about `limit` lines.

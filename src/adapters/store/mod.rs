@@ -24,6 +24,7 @@ pub use admission::{Admission, Admit, Limits};
 pub use budget::{Purpose, Verdict};
 pub use deliveries::{Decision, KeptDelivery, LedgerRow, PendingDelivery, Stored};
 pub use lists::LISTS;
+pub use log_entries::Append;
 pub use open::{Access, Location};
 pub use outbox::DueEffect;
 pub use runs::Standing;

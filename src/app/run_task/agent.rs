@@ -24,7 +24,8 @@ const COMMAND: &str = "agent";
 const PROMPT_FILE: &str = "prompt.txt";
 /// Lines wait this long for others to be stored with them.
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
-const FLUSH_LINES: usize = 200;
+const FLUSH_LINES: usize = 2_000;
+const FLUSH_BYTES: usize = 512 * 1024;
 /// A line without end is cut here.
 const MAX_LINE: usize = 1024 * 1024;
 /// The checklist shows the passing time this often, slower the more tasks run.
@@ -159,7 +160,7 @@ async fn follow(
             piece = output.next() => match piece {
                 Some(Ok(piece)) => {
                     reader.take(&piece);
-                    if reader.lines.len() >= FLUSH_LINES {
+                    if reader.is_full() {
                         reader.flush(ctx).await?;
                     }
                 }
@@ -200,6 +201,8 @@ struct Reader {
     stderr: Cutter,
     /// Lines that are not stored yet.
     lines: Vec<Line>,
+    /// Their size.
+    bytes: usize,
     /// How far the log reached when this worker took the run.
     logged: LogPosition,
     redactor: Redactor,
@@ -245,6 +248,7 @@ impl Reader {
             stdout: Cutter::default(),
             stderr: Cutter::default(),
             lines: Vec::new(),
+            bytes: 0,
             logged: ctx.run.log_at,
             redactor: ctx.redactor.clone(),
         })
@@ -269,7 +273,9 @@ impl Reader {
         };
         for event in events {
             if at > logged {
+                let before = self.lines.len();
                 self.lines.extend(lines_of(&event));
+                self.bytes += self.lines[before..].iter().map(|line| line.text.len()).sum::<usize>();
             }
         }
     }
@@ -286,6 +292,11 @@ impl Reader {
         LogPosition { stdout: self.stdout.at.max(self.logged.stdout), stderr: self.stderr.at.max(self.logged.stderr) }
     }
 
+    /// Whether enough waits to be stored now.
+    fn is_full(&self) -> bool {
+        self.lines.len() >= FLUSH_LINES || self.bytes >= FLUSH_BYTES
+    }
+
     /// Whether there is nothing new to store.
     fn is_idle(&self, ctx: &RunContext) -> bool {
         self.lines.is_empty() && self.position() == ctx.run.log_at
@@ -296,8 +307,8 @@ impl Reader {
             return Ok(());
         }
         ctx.run.log_at = self.position();
-        let lines = std::mem::take(&mut self.lines);
-        ctx.record(&lines).await
+        self.bytes = 0;
+        ctx.append(std::mem::take(&mut self.lines)).await
     }
 
     /// Keeps what the agent said of itself for the status comment and the pull request.

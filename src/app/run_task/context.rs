@@ -7,13 +7,14 @@ use std::time::Duration;
 use super::patience::Stop;
 use super::retry_wait;
 use crate::adapters::github::Place;
-use crate::adapters::store::{Lease, StoreError};
+use crate::adapters::store::{Append, Lease, StoreError};
 use crate::app::App;
+use crate::app::log_writer::Appended;
 use crate::app::signals::LogNews;
 use crate::domain::agent::Agent;
 use crate::domain::failure::Failure;
 use crate::domain::ids::{Millis, RunId};
-use crate::domain::log_entry::{Kind, Line};
+use crate::domain::log_entry::{Kind, Line, LogEntry};
 use crate::domain::prompt::Inputs;
 use crate::domain::redact::Redactor;
 use crate::domain::run::{Ending, Run, SandboxId, Step};
@@ -103,12 +104,7 @@ impl RunContext {
         loop {
             match self.app.store.record(&self.lease, &self.run, &lines, self.app.clock.now()).await {
                 Ok(entries) => {
-                    if !entries.is_empty() {
-                        metrics::counter!("hireling_log_lines_total").increment(entries.len() as u64);
-                        // Nobody listening is fine.
-                        let _ =
-                            self.app.signals.log.send(LogNews { task: self.task.id.clone(), entries: entries.into() });
-                    }
+                    self.tell(entries);
                     return Ok(());
                 }
                 Err(StoreError::LeaseLost) => return Err(Stop::Lost),
@@ -118,6 +114,40 @@ impl RunContext {
                     tries += 1;
                 }
             }
+        }
+    }
+
+    /// Appends lines to the log, with how far the output was read. Lines of other runs share
+    /// the commit.
+    pub(super) async fn append(&self, lines: Vec<Line>) -> Result<(), Stop> {
+        let lines: Vec<Line> =
+            lines.into_iter().map(|line| Line { kind: line.kind, text: self.redacted(&line.text) }).collect();
+        let mut tries = 0;
+        loop {
+            let at = self.app.clock.now();
+            let append = Append::new(&self.lease, &self.run.id, self.run.log_at, &lines, at);
+            match self.app.log_writer.append(append).await {
+                Appended::At(first) => {
+                    let entries =
+                        (first..).zip(lines).map(|(seq, Line { kind, text })| LogEntry { seq, at, kind, text });
+                    self.tell(entries.collect());
+                    return Ok(());
+                }
+                Appended::LeaseLost => return Err(Stop::Lost),
+                Appended::Failed => {
+                    tokio::time::sleep(retry_wait(tries, &*self.app.clock)).await;
+                    tries += 1;
+                }
+            }
+        }
+    }
+
+    /// Those who watch the log live.
+    fn tell(&self, entries: Vec<LogEntry>) {
+        if !entries.is_empty() {
+            metrics::counter!("hireling_log_lines_total").increment(entries.len() as u64);
+            // Nobody listening is fine.
+            let _ = self.app.signals.log.send(LogNews { task: self.task.id.clone(), entries: entries.into() });
         }
     }
 

@@ -44,30 +44,29 @@ pub async fn run(ctx: &mut RunContext) -> Result<(), Stop> {
         tracing::info!(step = step.name(), "step");
         match take_step(ctx, step).await {
             Ok(()) if step == Step::Settle => return Ok(()),
-            Ok(()) => ctx.advance().await?,
+            Ok(()) => Box::pin(ctx.advance()).await?,
             Err(Stop::Lost) => return Err(Stop::Lost),
-            Err(Stop::SandboxLost) => after_loss(ctx).await?,
-            Err(Stop::Ended(ending)) => ctx.end(*ending).await?,
-            Err(Stop::Failed(failure)) => {
-                ctx.end(failure.ending()).await?;
-            }
+            Err(Stop::SandboxLost) => Box::pin(after_loss(ctx)).await?,
+            Err(Stop::Ended(ending)) => Box::pin(ctx.end(*ending)).await?,
+            Err(Stop::Failed(failure)) => Box::pin(ctx.end(failure.ending())).await?,
         }
     }
 }
 
+/// Each step in a place of its own: a run that waits for its agent keeps no room for the others.
 async fn take_step(ctx: &mut RunContext, step: Step) -> Result<(), Stop> {
     match step {
-        Step::Announce => announce::announce(ctx).await,
-        Step::Freeze => freeze::freeze(ctx).await,
-        Step::Provision => provision::provision(ctx).await,
-        Step::Prepare => prepare::prepare(ctx).await,
-        Step::Agent => agent::work(ctx).await,
+        Step::Announce => Box::pin(announce::announce(ctx)).await,
+        Step::Freeze => Box::pin(freeze::freeze(ctx)).await,
+        Step::Provision => Box::pin(provision::provision(ctx)).await,
+        Step::Prepare => Box::pin(prepare::prepare(ctx)).await,
+        Step::Agent => Box::pin(agent::work(ctx)).await,
         Step::Collect => {
-            collect::collect(ctx).await?;
+            Box::pin(collect::collect(ctx)).await?;
             judge(ctx)
         }
-        Step::Publish => publish::publish(ctx).await,
-        Step::Settle => settle::settle(ctx).await,
+        Step::Publish => Box::pin(publish::publish(ctx)).await,
+        Step::Settle => Box::pin(settle::settle(ctx)).await,
     }
 }
 

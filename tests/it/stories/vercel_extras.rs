@@ -189,6 +189,34 @@ async fn a_sandbox_reaches_what_it_needs_and_no_more() {
     world.finish().await;
 }
 
+/// The token that fetches the code is put on the requests outside: nothing in the sandbox has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_for_fetching_never_enters_the_sandbox() {
+    let world = Builder::new(Engine::Sqlite).behind_firewall().on_vercel().await.start().await.unwrap();
+    let comment = world.comment(PERSON, "/agent ours fix it").await;
+    assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
+    let in_commands =
+        |world: &World| world.vercel().calls().iter().filter(|call| call.body.contains("Authorization: Basic")).count();
+    assert_eq!(in_commands(&world), 0);
+    let seen = policies(&world.vercel().lives().await);
+    assert_eq!(seen.len(), 3, "at first, for the fetch, and after it");
+    let rule = &seen[1]["allow"]["localhost"][0];
+    assert_eq!(rule["match"]["path"]["startsWith"], "/acme/shop.git/");
+    assert!(rule["transform"][0]["headers"]["authorization"].as_str().unwrap().starts_with("Basic "));
+    assert_eq!(seen[0], seen[2]);
+
+    // A plan without it: the token goes into the environment of the one call, and that is remembered.
+    world.vercel().set(|knobs| knobs.no_injection = true);
+    for _ in 0..2 {
+        let comment = world.comment(PERSON, "/agent ours again").await;
+        assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
+    }
+    assert_eq!(in_commands(&world), 2);
+    let asked = world.vercel().calls().iter().filter(|call| call.route.contains("/network-policy?")).count();
+    assert_eq!(asked, 3, "two of the first task, one that was refused");
+    world.finish().await;
+}
+
 /// What the sandbox has less than the agent may have is asked for before the agent starts.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sandbox_with_too_little_time_is_extended() {

@@ -113,6 +113,8 @@ macro_rules! each_call_fails {
 
 each_call_fails! {
     by_a_limit: Kind::Status(429, "rate_limited", Some(0)), When::Before;
+    by_a_limit_of_a_second: Kind::Status(429, "rate_limited", Some(1)), When::Before;
+    by_a_limit_without_a_time: Kind::Status(429, "rate_limited", None), When::Before;
     by_an_error: Kind::Status(500, "internal_server_error", None), When::Before;
     by_an_error_after_the_effect: Kind::Status(502, "internal_server_error", None), When::After;
     by_a_page: Kind::Html(503), When::Before;

@@ -41,6 +41,7 @@ pub struct Builder {
     pub canary: String,
     engine: Engine,
     double: Option<Double>,
+    behind_firewall: bool,
     agents: String,
     settings: Vec<(String, String)>,
     files: Vec<(String, String)>,
@@ -68,6 +69,7 @@ impl Builder {
             canary: format!("sk-ant-canary/{:032x}+ZZ", rand::random::<u128>()),
             engine,
             double: None,
+            behind_firewall: false,
             agents: String::new(),
             settings: Vec::new(),
             files: vec![("README.md".into(), "# Shop\n".into()), ("old.txt".into(), "old\n".into())],
@@ -100,6 +102,12 @@ impl Builder {
     /// Agents run in sandboxes of a stand-in for Vercel.
     pub async fn on_vercel(mut self) -> Self {
         self.double = Some(Double::start().await);
+        self
+    }
+
+    /// GitHub has TLS, ended by the firewall of the sandboxes.
+    pub fn behind_firewall(mut self) -> Self {
+        self.behind_firewall = true;
         self
     }
 
@@ -143,6 +151,9 @@ impl Builder {
                 ("VERCEL_API_URL", &double.url),
             ] {
                 settings.push((name.to_owned(), value.to_owned()));
+            }
+            if self.behind_firewall {
+                settings.push(("GITHUB_URL".to_owned(), double.stand_before(&github.url).await));
             }
         }
         settings.extend(self.settings);

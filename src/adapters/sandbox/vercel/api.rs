@@ -116,8 +116,9 @@ pub(super) enum ApiError {
     /// It is not known whether the call took effect.
     #[error("{0}")]
     Unclear(String),
+    /// `wait`: as long as the API says, if it does.
     #[error("{message}")]
-    Busy { wait: Duration, message: String },
+    Busy { wait: Option<Duration>, message: String },
     /// A refusal, by status and by the API's own code.
     #[error("{message}")]
     Answer { status: u16, code: String, message: String },
@@ -139,7 +140,7 @@ impl From<ApiError> for SandboxError {
     fn from(error: ApiError) -> Self {
         match error {
             ApiError::Unsent(message) | ApiError::Unclear(message) => Self::Unavailable(message),
-            ApiError::Busy { wait, message } => Self::Busy { wait, message },
+            ApiError::Busy { wait, message } => Self::Busy { wait: wait.unwrap_or(USUAL_WAIT), message },
             ApiError::Answer { status: 401 | 403, message, .. } => {
                 Self::Denied(format!("Vercel refuses the token, the team or the project: {message}"))
             }
@@ -195,12 +196,12 @@ impl Api {
             let wait = match &error {
                 ApiError::Unsent(_) => backoff,
                 ApiError::Unclear(_) if call.repeat == Repeat::Fine => backoff,
-                ApiError::Busy { wait, .. } if call.repeat != Repeat::NeverNorWait && *wait <= LONGEST_WAIT => {
-                    *wait + backoff
+                ApiError::Busy { wait, .. } if call.repeat != Repeat::NeverNorWait => {
+                    wait.unwrap_or_default() + backoff
                 }
                 _ => return Err(error),
             };
-            if tries == RETRIES {
+            if tries == RETRIES || wait > LONGEST_WAIT {
                 return Err(error);
             }
             tries += 1;
@@ -272,9 +273,7 @@ impl Api {
             .map(|text| cut_marked(text, 500))
             .unwrap_or_default();
         match status {
-            StatusCode::TOO_MANY_REQUESTS => {
-                ApiError::Busy { wait: after.map_or(USUAL_WAIT, Duration::from_secs), message }
-            }
+            StatusCode::TOO_MANY_REQUESTS => ApiError::Busy { wait: after.map(Duration::from_secs), message },
             status if status.is_server_error() || !status.is_client_error() => {
                 ApiError::Unclear(format!("Vercel answered {}: {message}", status.as_u16()))
             }
