@@ -12,10 +12,13 @@ use crate::adapters::store::{Append, StoreError};
 
 /// How long the first of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(25);
+/// The same when many runs write: fewer, larger rows cost less, and nobody reads a thousand logs live.
+const GATHER_OF_MANY: Duration = Duration::from_millis(250);
+const MANY: usize = 100;
 /// So many lines are worth a commit of their own.
 const LARGE: i64 = 500;
 /// Runs that share one commit at most.
-const BATCH: usize = 512;
+const BATCH: usize = 1024;
 
 #[derive(Debug)]
 struct Waiting {
@@ -60,6 +63,7 @@ impl LogWriter {
 /// Writes until told to stop; what still waits then was not stored, and is read again later.
 pub(super) async fn write_all(app: Arc<App>, stop: CancellationToken) {
     let mut out = app.log_writer.out.lock().await;
+    let mut last_batch = 0;
     loop {
         let first = tokio::select! {
             first = out.recv() => first,
@@ -68,11 +72,12 @@ pub(super) async fn write_all(app: Arc<App>, stop: CancellationToken) {
         let Some(first) = first else { return };
         let mut waiting = vec![first];
         if waiting[0].append.lines() < LARGE {
-            tokio::time::sleep(GATHER).await;
+            tokio::time::sleep(if last_batch < MANY { GATHER } else { GATHER_OF_MANY }).await;
         }
         while let Some(more) = out.try_recv().ok().filter(|_| waiting.len() < BATCH) {
             waiting.push(more);
         }
+        last_batch = waiting.len();
         let (batch, answers): (Vec<Append>, Vec<_>) = waiting.into_iter().map(|one| (one.append, one.answer)).unzip();
         let stored: Result<Vec<Option<i64>>, StoreError> = app.store.append(&batch).await;
         if let Err(error) = &stored {

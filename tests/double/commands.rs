@@ -212,27 +212,33 @@ fn start(
     });
     let out = tokio::spawn(drain(Arc::clone(&process), "stdout", child.stdout.take().unwrap(), knobs.clone()));
     let err = tokio::spawn(drain(Arc::clone(&process), "stderr", child.stderr.take().unwrap(), knobs.clone()));
-    let (kept, timeout) = (Arc::clone(&process), order.timeout);
-    tokio::spawn(async move {
-        let started = tokio::time::Instant::now();
-        let limit = timeout.map_or(Duration::from_secs(86_400), Duration::from_millis);
-        let status = match tokio::time::timeout(limit, child.wait()).await {
-            Ok(status) => status,
-            Err(_) => {
-                kept.kill(9);
-                child.wait().await
-            }
-        };
-        // What the command left running holds no pipe open for ever.
-        let pipes = async { (out.await, err.await) };
-        if tokio::time::timeout(Duration::from_secs(2), pipes).await.is_err() {
-            kept.kill(9);
-        }
-        let code = status.map_or(-1, |status| status.code().unwrap_or(128 + status.signal().unwrap_or(0)));
-        let took = u64::try_from(started.elapsed().as_millis()).unwrap();
-        kept.progress.send_modify(|progress| progress.ended = Some((code, took)));
-    });
+    tokio::spawn(see_to_the_end(Arc::clone(&process), child, [out, err], order.timeout));
     Ok(process)
+}
+
+/// Waits for the end of a process, or of its time, and for all it wrote.
+async fn see_to_the_end(
+    process: Arc<Process>,
+    mut child: tokio::process::Child,
+    pipes: [tokio::task::JoinHandle<()>; 2],
+    timeout: Option<u64>,
+) {
+    let started = tokio::time::Instant::now();
+    let limit = timeout.map_or(Duration::from_secs(86_400), Duration::from_millis);
+    let status = match tokio::time::timeout(limit, child.wait()).await {
+        Ok(status) => status,
+        Err(_) => {
+            process.kill(9);
+            child.wait().await
+        }
+    };
+    // What the command left running holds no pipe open for ever.
+    if tokio::time::timeout(Duration::from_secs(2), futures::future::join_all(pipes)).await.is_err() {
+        process.kill(9);
+    }
+    let code = status.map_or(-1, |status| status.code().unwrap_or(128 + status.signal().unwrap_or(0)));
+    let took = u64::try_from(started.elapsed().as_millis()).unwrap();
+    process.progress.send_modify(|progress| progress.ended = Some((code, took)));
 }
 
 /// Reads a pipe to its end. Bytes of a character that is not whole yet are held back.

@@ -173,7 +173,11 @@ async fn follow(
                 }
                 None => break,
             },
-            _ = flush.tick(), if !reader.is_idle(ctx) => reader.flush(ctx).await?,
+            _ = flush.tick(), if !reader.is_idle(ctx) => {
+                reader.flush(ctx).await?;
+                // Storing takes time, too: what has come meanwhile is read before the next.
+                flush.reset();
+            }
             () = tokio::time::sleep_until(shown_at + PROGRESS_EVERY) => {
                 let running = app.store.running(Some(ctx.task.thread.installation)).await.unwrap_or(1);
                 let every = PROGRESS_EVERY.saturating_mul(u32::try_from(running).unwrap_or(1).max(1));
