@@ -74,7 +74,9 @@ pub(super) async fn write_all(app: Arc<App>, stop: CancellationToken) {
         if waiting[0].append.lines() < LARGE {
             tokio::time::sleep(if last_batch < MANY { GATHER } else { GATHER_OF_MANY }).await;
         }
-        while let Some(more) = out.try_recv().ok().filter(|_| waiting.len() < BATCH) {
+        while waiting.len() < BATCH
+            && let Ok(more) = out.try_recv()
+        {
             waiting.push(more);
         }
         last_batch = waiting.len();

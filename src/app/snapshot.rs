@@ -1,5 +1,5 @@
 //! A disk image with the agents in it, from which sandboxes start warm. Made by `hireling snapshot`;
-//! when its provider has lost it, the service makes it anew.
+//! when its provider has lost it, or this version wants other agents, the service makes it anew.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,21 +76,32 @@ impl App {
     }
 
     async fn renew_snapshot(&self) -> Result<Option<String>, SnapshotError> {
-        match self.store.snapshot(self.sandbox.provider()).await? {
-            Some(found) if found.is_gone => Ok(Some(self.make_snapshot().await?)),
-            _ => Ok(None),
+        let provider = self.sandbox.provider();
+        let Some(found) = self.store.snapshot(provider).await? else { return Ok(None) };
+        if !found.is_gone && found.contents == self.snapshot_contents() {
+            return Ok(None);
+        }
+        let now = self.clock.now();
+        match self.store.take_renewal(provider, &found.id, now, now.after(LIFETIME)).await? {
+            true => Ok(Some(self.make_snapshot().await?)),
+            false => Ok(None),
         }
     }
 
     /// Installs every agent in a fresh sandbox and keeps its disk. Gives the snapshot's id.
     pub async fn make_snapshot(&self) -> Result<String, SnapshotError> {
+        if !self.sandbox.can_snapshot() {
+            return Err(
+                SandboxError::Refused(format!("{} sandboxes have no snapshots", self.sandbox.provider())).into()
+            );
+        }
         let name = format!("snapshot-{}", self.clock.new_id());
         let before = self.store.snapshot(self.sandbox.provider()).await?;
         let spec = SandboxSpec {
             task: TaskId(name.clone()),
             name,
             lifetime: LIFETIME,
-            network: self.settings.network.network([]),
+            network: self.settings.network.network([self.github.web_url()]),
             ports: Vec::new(),
             snapshot: None,
         };
@@ -99,7 +110,7 @@ impl App {
         let id = made?;
         let contents = self.snapshot_contents();
         self.store.store_snapshot(self.sandbox.provider(), &id, &contents, self.clock.now()).await?;
-        if let Some(old) = before.filter(|old| old.id != id && !old.is_gone)
+        if let Some(old) = before.filter(|old| old.id != id)
             && let Err(error) = self.sandbox.forget_snapshot(&old.id).await
         {
             tracing::warn!(snapshot = %old.id, error = %error, "the old snapshot stays until it expires");

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{FutureExt as _, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::App;
@@ -15,11 +16,15 @@ const EVERY: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(15);
 /// Times that stopping one may fail before somebody has to look: it costs money as long as it runs.
 const TRIES: u32 = 3;
+const AT_ONCE: usize = 8;
 
 pub(super) async fn sweep_all(app: Arc<App>, stop: CancellationToken) {
     let mut failed: HashMap<String, u32> = HashMap::new();
     loop {
-        app.sweep_sandboxes(&mut failed).await;
+        tokio::select! {
+            () = app.sweep_sandboxes(&mut failed) => {}
+            () = stop.cancelled() => return,
+        }
         let wait = if failed.is_empty() { EVERY } else { AGAIN };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -40,24 +45,31 @@ impl App {
             }
         };
         failed.retain(|name, _| found.iter().any(|id| id.name == *name));
+        let mut over = Vec::new();
         for id in found {
-            if !self.may_end(&id).await {
-                continue;
+            if self.may_end(&id).await {
+                over.push(id);
             }
-            match self.sandbox.stop(&id).await {
-                Ok(()) => {
-                    failed.remove(&id.name);
-                    tracing::info!(sandbox = %id.name, "a sandbox that was left behind is gone");
-                }
-                Err(error) => {
-                    let times = failed.entry(id.name.clone()).or_default();
-                    *times += 1;
-                    if *times == TRIES {
-                        tracing::error!(sandbox = %id.name, error = %error, "a sandbox cannot be stopped; it costs money until its time is over");
-                    } else {
-                        tracing::warn!(sandbox = %id.name, error = %error, "a sandbox that was left behind stays");
-                    }
-                }
+        }
+        // Several at once: one that hangs must not hold up the others.
+        let stops = over.into_iter().map(|id| {
+            let sandbox = Arc::clone(&self.sandbox);
+            async move { (sandbox.stop(&id).await, id) }.boxed()
+        });
+        let mut ended = futures::stream::iter(stops).buffer_unordered(AT_ONCE);
+        while let Some((result, id)) = ended.next().await {
+            let Err(error) = result else {
+                failed.remove(&id.name);
+                tracing::info!(sandbox = %id.name, "a sandbox that was left behind is gone");
+                continue;
+            };
+            let times = failed.entry(id.name.clone()).or_default();
+            *times += 1;
+            let error = self.redactor.redact(&error.to_string());
+            if *times == TRIES {
+                tracing::error!(sandbox = %id.name, error = %error, "a sandbox cannot be stopped; it costs money until its time is over");
+            } else {
+                tracing::warn!(sandbox = %id.name, error = %error, "a sandbox that was left behind stays");
             }
         }
     }

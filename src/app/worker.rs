@@ -16,7 +16,7 @@ use crate::adapters::store::{Claimed, Lease, StoreError};
 use crate::domain::effect::{Effect, Reaction};
 use crate::domain::failure::{Failure, cancelled};
 use crate::domain::ids::TaskId;
-use crate::domain::run::{Ending, SandboxId, Step};
+use crate::domain::run::{Ending, Step};
 
 const LEASE: Duration = Duration::from_secs(60);
 const RENEW_EVERY: Duration = Duration::from_secs(15);
@@ -165,14 +165,13 @@ async fn watch(app: &App, lease: &Lease, stop: &CancellationToken, is_publishing
     }
 }
 
-/// Ends a task from outside its run: what it was doing is stopped, the outcome is stored and told.
-async fn end_without_run(app: &App, lease: &Lease, id: &TaskId, ending: Ending) -> Result<(), StoreError> {
+/// Ends a task from outside its run: the outcome is stored and told, what it was doing is stopped.
+async fn end_without_run(app: &Arc<App>, lease: &Lease, id: &TaskId, ending: Ending) -> Result<(), StoreError> {
     let Some(task) = app.store.task(id).await? else { return Ok(()) };
     let run = app.store.latest_run(id).await?;
+    let mut sandbox = None;
     if let Some(mut run) = run {
-        // One that is being made at this moment is known by its name alone.
-        let sandbox = run.facts.sandbox.clone().unwrap_or_else(|| SandboxId::named(&run.id.0));
-        app.end_sandbox(&sandbox).await;
+        sandbox = run.sandbox();
         run.step = Step::Settle;
         run.facts.ending = Some(ending.clone());
         app.store.record(lease, &run, &[], app.clock.now()).await?;
@@ -184,6 +183,10 @@ async fn end_without_run(app: &App, lease: &Lease, id: &TaskId, ending: Ending) 
     app.store.settle(lease, &ending, &effects, app.clock.now()).await?;
     tracing::info!(outcome = ending.outcome.name(), "ended");
     app.signals.outbox.notify_one();
+    // Last: it can take longer than the lease.
+    if let Some(sandbox) = sandbox {
+        app.end_sandbox(&sandbox).await;
+    }
     Ok(())
 }
 

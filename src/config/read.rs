@@ -61,9 +61,12 @@ impl Source {
         Self(values)
     }
 
-    /// Whether a setting stands there with this value.
-    pub fn says(&self, name: &str, value: &str) -> bool {
-        self.0.get(name).is_some_and(|text| text.trim() == value)
+    /// Whether sandboxes are asked for at an address other than Vercel's: a machine there could not
+    /// reach what listens here.
+    pub fn names_a_stand_in_for_vercel(&self) -> bool {
+        let text = |name: &str| self.0.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
+        text("SANDBOX_PROVIDER") == Some("vercel")
+            && text("VERCEL_API_URL").is_some_and(|url| !url.contains("://vercel.com") && !url.contains(".vercel.com"))
     }
 
     /// A plain list, for tests and for programs that start this one.

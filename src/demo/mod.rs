@@ -106,8 +106,7 @@ fn config(order: &Order, source: &Source, github: &Standin, dir: &std::path::Pat
         ("GITHUB_WEBHOOK_SECRET", github.webhook_secret.expose()),
         ("GITHUB_URL", &github.url),
         ("GITHUB_API_URL", &api_url),
-        // A token alone does not send the demo's agents away; saying so does.
-        ("SANDBOX_PROVIDER", if source.says("SANDBOX_PROVIDER", "vercel") { "vercel" } else { "local" }),
+        ("SANDBOX_PROVIDER", if source.names_a_stand_in_for_vercel() { "vercel" } else { "local" }),
         ("ALLOWED_ACCOUNTS", ""),
         ("OPERATOR_KEY_ACCOUNTS", ""),
         ("DEFAULT_AGENT", ""),

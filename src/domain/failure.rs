@@ -26,16 +26,11 @@ pub enum Failure {
     CloneFailed {
         tail: String,
     },
-    SandboxFailed {
-        message: String,
-    },
+    SandboxFailed,
     /// The provider refuses the instance, not the work.
-    SandboxDenied {
-        message: String,
-    },
+    SandboxDenied,
     SandboxUnavailable {
         waited: std::time::Duration,
-        message: String,
     },
     SnapshotGone,
     NoSandboxFree {
@@ -110,8 +105,8 @@ impl Failure {
                 (format!("{agent} could not be installed in the sandbox."), tail.clone())
             }
             Self::CloneFailed { tail } => ("The repository could not be fetched.".to_owned(), tail.clone()),
-            Self::SandboxFailed { .. }
-            | Self::SandboxDenied { .. }
+            Self::SandboxFailed
+            | Self::SandboxDenied
             | Self::SandboxUnavailable { .. }
             | Self::SnapshotGone
             | Self::NoSandboxFree { .. }
@@ -156,24 +151,23 @@ impl Failure {
         }
     }
 
+    /// Nothing of what the provider said: that is for the operator, and in the service's log.
     fn words_about_the_sandbox(&self) -> (String, String) {
-        let plain = |text: &str| (text.to_owned(), String::new());
-        match self {
-            Self::SandboxFailed { message } => ("The sandbox could not be used.".to_owned(), message.clone()),
-            Self::SandboxDenied { message } => (
+        let sentence = match self {
+            Self::SandboxDenied => {
                 "The provider of sandboxes refused this instance: its operator has to look at the token, the plan or \
                  the quota."
-                    .to_owned(),
-                message.clone(),
-            ),
-            Self::SandboxUnavailable { waited, message } => {
-                (format!("The provider of sandboxes could not be used for {}.", duration(*waited)), message.clone())
+                    .to_owned()
             }
-            Self::SnapshotGone => plain("The snapshot that sandboxes start from is gone."),
-            Self::NoSandboxFree { waited } => plain(&format!("No sandbox became free for {}.", duration(*waited))),
-            Self::SandboxLost => plain("The sandbox disappeared while the agent was working."),
-            _ => plain("The sandbox failed."),
-        }
+            Self::SandboxUnavailable { waited } => {
+                format!("The provider of sandboxes could not be used for {}.", duration(*waited))
+            }
+            Self::NoSandboxFree { waited } => format!("No sandbox became free for {}.", duration(*waited)),
+            Self::SnapshotGone => "The snapshot that sandboxes start from is gone.".to_owned(),
+            Self::SandboxLost => "The sandbox disappeared while the agent was working.".to_owned(),
+            _ => "The sandbox could not be used. The log of the service has the details.".to_owned(),
+        };
+        (sentence, String::new())
     }
 }
 

@@ -75,7 +75,9 @@ impl Project {
         let port = if has_vite { 5173 } else { 3000 };
         let mut argv = words(&format!("{} run {script}", self.manager()));
         if has_vite {
-            argv.extend(words("-- --host 0.0.0.0 --port 5173 --strictPort"));
+            // Only npm takes the two dashes for itself.
+            argv.extend((self.manager() == "npm").then(|| "--".to_owned()));
+            argv.extend(words("--host 0.0.0.0 --port 5173 --strictPort"));
         }
         let env = [
             ("PORT", port.to_string().as_str()),

@@ -89,6 +89,8 @@ impl SandboxId {
 pub struct RunFacts {
     /// Set before the status comment is made, so that a second try looks for it first.
     pub announcing: bool,
+    /// Set before the sandbox is made, so that it is ended even if its making is never answered.
+    pub sandbox_asked_for: bool,
     pub sandbox: Option<SandboxId>,
     pub sandbox_since: Option<Millis>,
     /// When the sandbox ends by itself.
@@ -163,6 +165,15 @@ pub struct Run {
     /// Bytes of the agent's output that are in the log already, always at the end of a line.
     pub log_at: LogPosition,
     pub started_at: Millis,
+}
+
+impl Run {
+    /// The sandbox that this run has, or may have: one whose making was never answered is known by
+    /// its name alone.
+    pub fn sandbox(&self) -> Option<SandboxId> {
+        let known = self.facts.sandbox.clone();
+        known.or_else(|| self.facts.sandbox_asked_for.then(|| SandboxId::named(&self.id.0)))
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

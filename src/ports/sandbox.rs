@@ -16,6 +16,8 @@ use crate::domain::network::{Injection, Network};
 use crate::domain::run::SandboxId;
 use crate::domain::secret::Secret;
 
+/// No provider lets one command run longer (Vercel's bound, section 4.3 of its API).
+pub const LONGEST_COMMAND: Duration = Duration::from_secs(5 * 3600);
 /// Where npm puts programs: the `bin` below it is on the path.
 pub const NPM_PREFIX: &str = "../home/.local";
 /// For prompts, lists and results, outside the checkout; from where a command starts.
@@ -145,6 +147,9 @@ pub trait Sandbox: Send + Sync + std::fmt::Debug {
 
     fn create<'a>(&'a self, spec: &'a SandboxSpec) -> BoxFuture<'a, Result<Created>>;
 
+    /// Another process may have used the sandbox: what is remembered of it is asked for anew.
+    fn forget<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, ()>;
+
     /// The command of this name, if one was started.
     fn find<'a>(&'a self, id: &'a SandboxId, name: &'a str) -> BoxFuture<'a, Result<Option<CommandId>>>;
 
@@ -192,6 +197,9 @@ pub trait Sandbox: Send + Sync + std::fmt::Debug {
 
     /// Whether other instances of this service may have sandboxes in the same place.
     fn is_shared(&self) -> bool;
+
+    /// Whether disk images can be made.
+    fn can_snapshot(&self) -> bool;
 
     /// All sandboxes of this service there, those of other instances included.
     fn list(&self) -> BoxFuture<'_, Result<Vec<SandboxId>>>;

@@ -85,6 +85,11 @@ pub async fn run(inner: &Arc<Inner>, asked: &Asked, session: &str) -> Outcome {
     let now = inner.now();
     let mut state = inner.state.lock().await;
     let sandbox = state.by_session(session)?;
+    // One of this name runs or has run: its work would be done twice.
+    let name = order.args.get(..2).filter(|args| args[0].ends_with("/.hireling/run"));
+    if name.is_some_and(|name| sandbox.session.commands.iter().any(|one| one.args.get(..2) == Some(name))) {
+        return Err(bad(&format!("{name:?} was started before")));
+    }
     let process = start(&order, sandbox, now, &knobs)?;
     let over = sandbox.session.over.clone();
     sandbox.session.commands.push(Arc::clone(&process));
@@ -309,8 +314,16 @@ async fn next_line(mut state: Following) -> Option<(Result<Bytes, std::io::Error
             return None;
         }
         let piece = state.process.piece(state.at);
-        if let Some((kind, text)) = piece {
+        if let Some((kind, mut text)) = piece {
             state.at += 1;
+            if let Some(most) = state.knobs.cut_after {
+                // In the middle of a piece, if need be; then no more.
+                state.is_closed = text.len() > most - state.sent;
+                text.truncate(text.floor_char_boundary(most - state.sent));
+                if text.is_empty() {
+                    return None;
+                }
+            }
             state.sent += text.len();
             let mut bytes = line(&json!({ "stream": kind, "data": text })).to_vec();
             if state.knobs.noise {
@@ -318,7 +331,7 @@ async fn next_line(mut state: Following) -> Option<(Result<Bytes, std::io::Error
             }
             return Some((Ok(bytes.into()), state));
         }
-        if state.progress.borrow().ended.is_some() {
+        if state.progress.borrow().ended.is_some() && !state.over.is_cancelled() {
             return None;
         }
         if state.over.is_cancelled() {

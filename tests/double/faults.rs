@@ -1,7 +1,6 @@
 //! Failing on demand: chosen calls, before or after their effect.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,6 +32,8 @@ pub enum Kind {
     Stall(Duration),
     /// No answer ever comes; `Double::held` tells when the call is there.
     Hold,
+    /// The call waits until `Double::release`, then goes on as if nothing was.
+    Wait,
     /// The answer, under the name of another type.
     WrongType,
     /// Half of the answer.
@@ -41,7 +42,7 @@ pub enum Kind {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Part of `METHOD /path`; empty: any call.
+    /// Part of `METHOD /path`; empty: any call but the sweeper's list.
     pub route: &'static str,
     /// Which of those calls is the first to fail, from 0.
     pub nth: usize,
@@ -61,25 +62,25 @@ impl Fault {
 #[derive(Default)]
 pub struct Faults {
     planned: Mutex<Vec<(Fault, usize)>>,
-    count: AtomicUsize,
     is_held: Mutex<bool>,
     arrived: Notify,
+    released: Notify,
+    struck: Mutex<Vec<String>>,
 }
 
 impl Faults {
     pub fn set(&self, faults: Vec<Fault>) {
+        self.struck.lock().unwrap().clear();
         *self.planned.lock().unwrap() = faults.into_iter().map(|fault| (fault, 0)).collect();
         *self.is_held.lock().unwrap() = false;
-        self.count.store(0, Ordering::SeqCst);
     }
 
-    pub fn count(&self) -> usize {
-        self.count.load(Ordering::SeqCst)
-    }
-
-    /// Counts a call and gives the fault that is planned for it.
+    /// Gives the fault that is planned for it.
     pub fn next(&self, route: &str) -> Option<Fault> {
-        self.count.fetch_add(1, Ordering::SeqCst);
+        if route == "GET /api/v2/sandboxes" {
+            // The sweeper's, which comes when it will.
+            return None;
+        }
         let mut found = None;
         for (fault, seen) in self.planned.lock().unwrap().iter_mut() {
             if matches(fault.route, route) {
@@ -90,7 +91,25 @@ impl Faults {
                 }
             }
         }
+        if found.is_some() {
+            self.struck.lock().unwrap().push(kind_of(route));
+        }
         found
+    }
+
+    pub fn struck(&self) -> Vec<String> {
+        self.struck.lock().unwrap().clone()
+    }
+
+    pub async fn wait(&self) {
+        *self.is_held.lock().unwrap() = true;
+        let released = self.released.notified();
+        self.arrived.notify_waiters();
+        released.await;
+    }
+
+    pub fn release(&self) {
+        self.released.notify_waiters();
     }
 
     pub async fn strike(&self, fault: &Fault) -> Result<Response<Body>, std::io::Error> {
@@ -117,7 +136,7 @@ impl Faults {
                 self.arrived.notify_waiters();
                 std::future::pending().await
             }
-            Kind::Reset | Kind::WrongType | Kind::Truncated => Err(std::io::Error::other("reset")),
+            Kind::Wait | Kind::Reset | Kind::WrongType | Kind::Truncated => Err(std::io::Error::other("reset")),
         }
     }
 
@@ -130,6 +149,22 @@ impl Faults {
             arrived.await;
         }
     }
+}
+
+/// A route without its ids: `POST cmd`, `GET logs`, `GET cmd/{id}`, `DELETE {name}`.
+fn kind_of(route: &str) -> String {
+    let (method, path) = route.split_once(' ').unwrap_or(("", route));
+    let parts: Vec<&str> = path.split('/').skip(3).collect();
+    let kind = match parts.as_slice() {
+        ["sandboxes"] => "sandboxes",
+        ["sandboxes", "sessions", _] => "sessions/{id}",
+        ["sandboxes", "sessions", _, "cmd", _] => "cmd/{id}",
+        ["sandboxes", "sessions", _, "cmd", _, last] | ["sandboxes", "sessions", _, last] => last,
+        ["sandboxes", "sessions", _, "fs", last] => return format!("{method} fs/{last}"),
+        ["sandboxes", _] => "{name}",
+        _ => path,
+    };
+    format!("{method} {kind}")
 }
 
 /// `POST */cmd`: the method, then how the path ends; otherwise any part of the two.

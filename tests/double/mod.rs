@@ -64,6 +64,10 @@ pub struct Knobs {
     pub cut_after: Option<usize>,
     /// Streams of a stopped session end without an error line.
     pub silent_stop: bool,
+    /// Milliseconds for which a session is `stopping`: its calls get 422, the stop is not answered.
+    pub stopping_ms: u64,
+    /// A new session fails instead of running.
+    pub born_failed: bool,
     /// A second stop is answered with 410.
     pub strict_stop: bool,
 }
@@ -82,6 +86,8 @@ impl Default for Knobs {
             noise: false,
             cut_after: None,
             silent_stop: false,
+            stopping_ms: 0,
+            born_failed: false,
             strict_stop: false,
         }
     }
@@ -96,6 +102,7 @@ pub(crate) struct Inner {
     /// Milliseconds that the double's clock is ahead.
     ahead: AtomicI64,
     most_alive: AtomicUsize,
+    resumes: AtomicUsize,
 }
 
 impl Inner {
@@ -141,6 +148,7 @@ impl Double {
             violations: std::sync::Mutex::default(),
             ahead: AtomicI64::new(0),
             most_alive: AtomicUsize::new(0),
+            resumes: AtomicUsize::new(0),
         });
         let stop = CancellationToken::new();
         tokio::spawn(serve(listener, Arc::clone(&inner), stop.clone()));
@@ -172,11 +180,6 @@ impl Double {
         self.inner.faults.held().await;
     }
 
-    /// Calls since the faults were set.
-    pub fn count(&self) -> usize {
-        self.inner.faults.count()
-    }
-
     /// Sets the double's clock forward.
     pub fn advance(&self, millis: i64) {
         self.inner.ahead.fetch_add(millis, Ordering::SeqCst);
@@ -199,6 +202,21 @@ impl Double {
     /// The most machines that ran at one moment for one task (by its tag).
     pub fn most_alive(&self) -> usize {
         self.inner.most_alive.load(Ordering::SeqCst)
+    }
+
+    /// How often a stopped sandbox was woken: a service never should.
+    pub fn resumes(&self) -> usize {
+        self.inner.resumes.load(Ordering::SeqCst)
+    }
+
+    /// Calls that a fault has struck, as `METHOD kind of route`.
+    pub fn struck(&self) -> Vec<String> {
+        self.inner.faults.struck()
+    }
+
+    /// Lets calls go on that a `Kind::Wait` holds up.
+    pub fn release(&self) {
+        self.inner.faults.release();
     }
 
     /// Sandboxes that were ever made.
@@ -285,6 +303,13 @@ async fn handle(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Respons
     inner.calls.lock().unwrap().push(Recorded::of(&asked, query));
     let route = format!("{} {}", asked.method, parts.uri.path());
     let fault = inner.faults.next(&route);
+    let fault = match fault {
+        Some(Fault { kind: Kind::Wait, .. }) => {
+            inner.faults.wait().await;
+            None
+        }
+        fault => fault,
+    };
     if let Some(fault) = fault.as_ref().filter(|fault| fault.when == When::Before) {
         return inner.faults.strike(fault).await;
     }
@@ -349,6 +374,8 @@ async fn answer(inner: &Arc<Inner>, asked: &Asked) -> Outcome {
         (_, ["v2", "sandboxes", "sessions", id, rest @ ..]) => sessions::answer(inner, asked, id, rest).await,
         (&Method::GET, ["v2", "sandboxes", name]) => sandboxes::get(inner, asked, name).await,
         (&Method::DELETE, ["v2", "sandboxes", name]) => sandboxes::delete(inner, asked, name).await,
-        _ => Err(Answer::error(404, "not_found", "no such route")),
+        _ => {
+            Err(Answer { violation: Some("no such route".into()), ..Answer::error(404, "not_found", "no such route") })
+        }
     }
 }

@@ -26,10 +26,7 @@ pub async fn create(inner: &Arc<Inner>, asked: &Asked) -> Outcome {
     if state.alive().len() >= knobs.max_running {
         return Err(Answer::error(429, "too_many_sandboxes", "the limit of concurrent sandboxes is reached"));
     }
-    let root = tempfile::Builder::new().prefix("double-").tempdir().unwrap();
-    for dir in ["vercel/sandbox", "tmp"] {
-        std::fs::create_dir_all(root.path().join(dir)).unwrap();
-    }
+    let root = empty_root();
     if let Some(validate::Source::Snapshot { snapshot_id }) = &order.source {
         let found = state.snapshots.get(snapshot_id).filter(|one| one.status == "created");
         let found = found.ok_or_else(|| Answer::error(410, "snapshot_not_found", "the snapshot is gone"))?;
@@ -45,7 +42,11 @@ pub async fn create(inner: &Arc<Inner>, asked: &Asked) -> Outcome {
         is_deleted: false,
         session: Session {
             id: new_id("sbx_", 24),
-            status: if knobs.pending_polls > 0 { "pending" } else { "running" },
+            status: match (knobs.born_failed, knobs.pending_polls) {
+                (true, _) => "failed",
+                (false, 0) => "running",
+                (false, _) => "pending",
+            },
             timeout: order.timeout.unwrap_or(300_000),
             started_at: now,
             stopped_at: None,
@@ -66,15 +67,49 @@ pub async fn create(inner: &Arc<Inner>, asked: &Asked) -> Outcome {
     Ok(Answer::json(200, &made))
 }
 
+impl Sandbox {
+    /// A new session: on the same files if they were to be kept, else on none.
+    fn resume(&mut self, now: i64) {
+        let root = empty_root();
+        if self.persistent {
+            files::copy_tree(self.session.root.path(), root.path());
+        }
+        self.session = Session {
+            id: new_id("sbx_", 24),
+            status: "running",
+            timeout: self.session.timeout,
+            started_at: now,
+            stopped_at: None,
+            requested_stop_at: None,
+            pending_polls: 0,
+            odd_words: false,
+            commands: Vec::new(),
+            root,
+            over: tokio_util::sync::CancellationToken::new(),
+        };
+    }
+}
+
+fn empty_root() -> tempfile::TempDir {
+    let root = tempfile::Builder::new().prefix("double-").tempdir().unwrap();
+    for dir in ["vercel/sandbox", "tmp"] {
+        std::fs::create_dir_all(root.path().join(dir)).unwrap();
+    }
+    root
+}
+
 pub async fn get(inner: &Arc<Inner>, asked: &Asked, name: &str) -> Outcome {
     let project = asked.project("projectId")?;
     let mut state = inner.state.lock().await;
     let sandbox = state.by_name(&project, name)?;
-    let is_over = !sandbox.session.is_running();
-    if is_over && asked.query("resume") == Some("true") {
-        return Err(Answer::error(409, "conflict", "the double does not resume: nobody should ask"));
+    let mut answer = sandbox.made();
+    if asked.query("resume") == Some("true") && !sandbox.session.is_up() {
+        inner.resumes.fetch_add(1, Ordering::SeqCst);
+        sandbox.resume(inner.now());
+        answer = sandbox.made();
+        answer["resumed"] = true.into();
     }
-    Ok(Answer::json(200, &sandbox.made()))
+    Ok(Answer::json(200, &answer))
 }
 
 pub async fn list(inner: &Arc<Inner>, asked: &Asked) -> Outcome {

@@ -29,7 +29,9 @@ pub async fn answer(inner: &Arc<Inner>, asked: &Asked, id: &str, rest: &[&str]) 
         (&Method::POST, ["extend-timeout"]) => extend(inner, asked, id).await,
         (&Method::POST, ["network-policy"]) => policy(inner, asked, id).await,
         (&Method::POST, ["snapshot"]) => snapshots::create(inner, asked, id).await,
-        _ => Err(Answer::error(404, "not_found", "no such route")),
+        _ => {
+            Err(Answer { violation: Some("no such route".into()), ..Answer::error(404, "not_found", "no such route") })
+        }
     }
 }
 
@@ -39,6 +41,7 @@ async fn check_running(inner: &Arc<Inner>, id: &str) -> Result<(), Answer> {
     match session.status {
         "running" => Ok(()),
         "pending" => Err(Answer::error(409, "conflict", "the session does not run yet")),
+        "stopping" => Err(Answer::error(422, "sandbox_stopping", "the session is going away")),
         "failed" => Err(Answer::error(410, "sandbox_failed", "the machine failed")),
         _ => Err(Answer::error(410, "sandbox_stopped", "the session is over")),
     }
@@ -58,10 +61,21 @@ async fn get(inner: &Arc<Inner>, id: &str) -> Outcome {
 }
 
 async fn stop(inner: &Arc<Inner>, id: &str) -> Outcome {
-    let (now, is_strict) = (inner.now(), inner.knobs().strict_stop);
+    let knobs = inner.knobs();
+    let is_strict = knobs.strict_stop;
+    if knobs.stopping_ms > 0 {
+        let mut state = inner.state.lock().await;
+        let session = &mut state.by_session(id)?.session;
+        if session.is_running() {
+            session.status = "stopping";
+        }
+        drop(state);
+        tokio::time::sleep(std::time::Duration::from_millis(knobs.stopping_ms)).await;
+    }
+    let now = inner.now();
     let mut state = inner.state.lock().await;
     let sandbox = state.by_session(id)?;
-    if !sandbox.session.is_running() && is_strict {
+    if sandbox.session.stopped_at.is_some() && is_strict {
         return Err(Answer::error(410, "sandbox_stopped", "the session is over"));
     }
     sandbox.session.end(now, "stopped", true);
@@ -93,8 +107,24 @@ async fn policy(inner: &Arc<Inner>, asked: &Asked, id: &str) -> Outcome {
     // The answer has another form, and never a header's value.
     answer["session"]["networkPolicy"] = match policy.get("mode") {
         Some(mode) => json!({ "mode": mode }),
-        None => json!({ "mode": "custom", "allowedDomains": [], "injectionRules": [] }),
+        None => stripped(&policy),
     };
     sandbox.policies.push(policy);
     Ok(Answer::json(200, &answer))
+}
+
+/// The response form of a policy: names of hosts and headers, no value.
+fn stripped(policy: &serde_json::Value) -> serde_json::Value {
+    let names = |value: &serde_json::Value| match value {
+        serde_json::Value::Array(list) => list.clone(),
+        serde_json::Value::Object(map) => map.keys().map(|name| json!(name)).collect(),
+        _ => Vec::new(),
+    };
+    let mut rules = Vec::new();
+    for (domain, list) in policy["allow"].as_object().into_iter().flatten() {
+        for rule in list.as_array().into_iter().flatten() {
+            rules.push(json!({ "domain": domain, "headerNames": names(&rule["transform"][0]["headers"]) }));
+        }
+    }
+    json!({ "mode": "custom", "allowedDomains": names(&policy["allow"]), "injectionRules": rules })
 }

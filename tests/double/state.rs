@@ -93,6 +93,7 @@ impl Session {
         self.started_at + self.timeout
     }
 
+    /// Over, with everything in it; a second end changes nothing.
     pub fn end(&mut self, now: i64, status: &'static str, was_requested: bool) {
         if matches!(self.status, "stopped" | "failed" | "aborted") {
             return;
@@ -108,6 +109,11 @@ impl Session {
 
     pub fn is_running(&self) -> bool {
         matches!(self.status, "pending" | "running")
+    }
+
+    /// The machine is not down yet.
+    pub fn is_up(&self) -> bool {
+        self.is_running() || self.status == "stopping"
     }
 
     pub fn json(&self, sandbox: &Sandbox) -> Value {
@@ -184,13 +190,13 @@ impl State {
     }
 
     pub fn alive(&self) -> Vec<String> {
-        self.sandboxes.iter().filter(|one| one.session.is_running()).map(|one| one.name.clone()).collect()
+        self.sandboxes.iter().filter(|one| one.session.is_up()).map(|one| one.name.clone()).collect()
     }
 
     /// Machines that run for one task, the most of any task.
     pub fn most_alive(&self) -> usize {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for one in self.sandboxes.iter().filter(|one| one.session.is_running()) {
+        for one in self.sandboxes.iter().filter(|one| one.session.is_up()) {
             *counts.entry(one.tags.get("task").map_or("", String::as_str)).or_default() += 1;
         }
         counts.into_values().max().unwrap_or(0)

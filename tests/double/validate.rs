@@ -99,7 +99,10 @@ impl Create {
                 return Err(bad("name has another form"));
             }
         }
-        let ports_fit = self.ports.len() <= 15 && self.ports.iter().all(|port| *port >= 1024 && *port != 23456);
+        let distinct: std::collections::BTreeSet<_> = self.ports.iter().collect();
+        let ports_fit = distinct.len() == self.ports.len()
+            && self.ports.len() <= 15
+            && self.ports.iter().all(|port| *port >= 1024 && *port != 23456);
         if !ports_fit {
             return Err(bad("ports are out of range"));
         }

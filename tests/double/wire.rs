@@ -39,7 +39,13 @@ impl Asked {
         match self.query("teamId").or(self.query("slug")) {
             Some(TEAM) => Ok(()),
             Some(_) => Err(Answer::error(404, "not_found", "the team is unknown")),
-            None => Err(Answer::error(400, "bad_request", "teamId is missing")),
+            None => Err(Answer::violation("teamId is missing")),
+        }?;
+        let kind = self.headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if matches!(kind, "application/json" | "application/gzip") {
+            Ok(())
+        } else {
+            Err(Answer::violation("the content type is neither JSON nor gzip"))
         }
     }
 
@@ -52,11 +58,16 @@ impl Asked {
     pub fn json(&self) -> Result<Value, Answer> {
         let value: Value =
             serde_json::from_slice(&self.body).map_err(|error| Answer::violation(&format!("not JSON: {error}")))?;
-        let nulls = value.as_object().map_or(0, |map| map.values().filter(|value| value.is_null()).count());
-        match nulls {
-            0 => Ok(value),
-            _ => Err(Answer::violation("null is no value here")),
-        }
+        if holds_null(&value) { Err(Answer::violation("null is no value here")) } else { Ok(value) }
+    }
+}
+
+fn holds_null(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(list) => list.iter().any(holds_null),
+        Value::Object(map) => map.values().any(holds_null),
+        _ => false,
     }
 }
 

@@ -114,6 +114,11 @@ impl GitHub {
         self.auth.app_id()
     }
 
+    /// Where people see it; no trailing slash.
+    pub fn web_url(&self) -> &str {
+        &self.web_url
+    }
+
     /// Where Git fetches a repository from.
     pub fn clone_url(&self, name: &crate::domain::ids::RepoName) -> String {
         format!("{}/{name}.git", self.web_url)

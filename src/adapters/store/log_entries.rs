@@ -58,11 +58,56 @@ fn unpack(row: &ChunkRow, task: &TaskId) -> Result<Vec<LogEntry>> {
         .collect())
 }
 
+/// Appends in a transaction. Gives the number of the next line; `None`: the lease is lost. An append
+/// whose acknowledgement was lost is met again at a position that has moved on, and is not repeated.
+macro_rules! lines_in {
+    ($conn:ident, $one:expr) => {{
+        let one: &Append = $one;
+        let is_new = sqlx::query(
+            "UPDATE runs SET stdout_at = $2, stderr_at = $3 WHERE id = $1 AND stdout_at = $4 AND stderr_at = $5",
+        )
+        .bind(&one.run.0)
+        .bind(one.read_to.stdout)
+        .bind(one.read_to.stderr)
+        .bind(one.read_from.stdout)
+        .bind(one.read_from.stderr)
+        .execute(&mut *$conn)
+        .await?
+        .rows_affected()
+            == 1;
+        let next: Option<i64> = sqlx::query_scalar(
+            "UPDATE tasks SET next_log_seq = next_log_seq + $4 \
+             WHERE id = $1 AND lease_owner = $2 AND fence = $3 AND state = 'running' RETURNING next_log_seq",
+        )
+        .bind(&one.lease.task.0)
+        .bind(&one.lease.owner)
+        .bind(one.lease.fence)
+        .bind(if is_new { one.count } else { 0 })
+        .fetch_optional(&mut *$conn)
+        .await?;
+        if let Some(next) = next.filter(|_| is_new && one.count > 0) {
+            sqlx::query(
+                "INSERT INTO log_entries (task_id, seq, lines, run_id, at, body) VALUES ($1, $2, $3, $4, $5, $6)",
+            )
+            .bind(&one.lease.task.0)
+            .bind(next - one.count)
+            .bind(one.count)
+            .bind(&one.run.0)
+            .bind(one.at.0)
+            .bind(&one.body)
+            .execute(&mut *$conn)
+            .await?;
+        }
+        next
+    }};
+}
+
 /// Lines of one run on their way into its log.
 #[derive(Debug, Clone)]
 pub struct Append {
     lease: Lease,
     run: RunId,
+    read_from: LogPosition,
     read_to: LogPosition,
     at: Millis,
     count: i64,
@@ -70,10 +115,15 @@ pub struct Append {
 }
 
 impl Append {
-    /// `read_to`: how far the agent's output is in the log with these lines.
-    pub fn new(lease: &Lease, run: &RunId, read_to: LogPosition, lines: &[Line], at: Millis) -> Self {
+    /// `read_from` and `read_to`: how far the agent's output is in the log without and with these lines.
+    pub fn new(
+        (lease, run): (&Lease, &RunId),
+        (read_from, read_to): (LogPosition, LogPosition),
+        lines: &[Line],
+        at: Millis,
+    ) -> Self {
         let count = i64::try_from(lines.len()).unwrap_or(i64::MAX);
-        Self { lease: lease.clone(), run: run.clone(), read_to, at, count, body: pack(lines) }
+        Self { lease: lease.clone(), run: run.clone(), read_from, read_to, at, count, body: pack(lines) }
     }
 
     pub fn lines(&self) -> i64 {
@@ -138,38 +188,11 @@ impl Store {
         Ok(in_tx!(self, |conn| {
             let mut firsts = Vec::with_capacity(batch.len());
             for one in batch {
-                let next: Option<i64> = sqlx::query_scalar(
-                    "UPDATE tasks SET next_log_seq = next_log_seq + $4 \
-                     WHERE id = $1 AND lease_owner = $2 AND fence = $3 AND state = 'running' RETURNING next_log_seq",
-                )
-                .bind(&one.lease.task.0)
-                .bind(&one.lease.owner)
-                .bind(one.lease.fence)
-                .bind(one.count)
-                .fetch_optional(&mut *conn)
-                .await?;
-                let first = next.map(|next| next - one.count);
-                firsts.push(first);
-                let Some(first) = first else { continue };
-                if one.count > 0 {
-                    sqlx::query(
-                        "INSERT INTO log_entries (task_id, seq, lines, run_id, at, body) VALUES ($1, $2, $3, $4, $5, $6)",
-                    )
-                    .bind(&one.lease.task.0)
-                    .bind(first)
-                    .bind(one.count)
-                    .bind(&one.run.0)
-                    .bind(one.at.0)
-                    .bind(&one.body)
-                    .execute(&mut *conn)
-                    .await?;
-                }
-                sqlx::query("UPDATE runs SET stdout_at = $2, stderr_at = $3 WHERE id = $1")
-                    .bind(&one.run.0)
-                    .bind(one.read_to.stdout)
-                    .bind(one.read_to.stderr)
-                    .execute(&mut *conn)
-                    .await?;
+                let Some(next) = lines_in!(conn, one) else {
+                    firsts.push(None);
+                    continue;
+                };
+                firsts.push(Some(next - one.count));
             }
             firsts
         }))

@@ -46,6 +46,23 @@ impl Store {
         Ok(())
     }
 
+    /// Takes the making of a new snapshot in place of this one upon us, for a while: one of several
+    /// processes gets it.
+    pub async fn take_renewal(&self, provider: &str, id: &str, now: Millis, until: Millis) -> Result<bool> {
+        Ok(write!(self, |pool| {
+            sqlx::query(
+                "UPDATE snapshots SET gone_at = $4 WHERE provider = $1 AND id = $2 AND coalesce(gone_at, 0) <= $3",
+            )
+            .bind(provider)
+            .bind(id)
+            .bind(now.0)
+            .bind(until.0)
+            .execute(pool)
+            .await
+            .map(|done| done.rows_affected() == 1)
+        })?)
+    }
+
     /// Notes that the provider has no such snapshot any more. One that took its place is left alone.
     pub async fn lose_snapshot(&self, provider: &str, id: &str, now: Millis) -> Result<()> {
         write!(self, |pool| {

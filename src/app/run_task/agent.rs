@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 
 use super::RunContext;
-use super::patience::{BEFORE_WORK, Stop};
+use super::patience::Stop;
 use crate::domain::agent_stream::{AgentEnd, Exit, Transcript};
 use crate::domain::failure::{Failure, sandbox_timed_out};
 use crate::domain::log_entry::{Line, lines_of};
@@ -13,7 +13,7 @@ use crate::domain::redact::Redactor;
 use crate::domain::run::{LogPosition, SandboxId};
 use crate::domain::secret::Secret;
 use crate::domain::text::{cut_marked, duration};
-use crate::ports::sandbox::{CommandId, CommandSpec, CommandStatus, Output, OutputKind};
+use crate::ports::sandbox::{CommandId, CommandSpec, CommandStatus, LONGEST_COMMAND, Output, OutputKind, SandboxError};
 
 /// The agent is stopped this long before its sandbox ends, so that its work can be saved.
 const RESERVE: Duration = Duration::from_secs(120);
@@ -58,7 +58,7 @@ async fn start(ctx: &mut RunContext, sandbox: &SandboxId) -> Result<CommandId, S
     let prompt = ctx.inputs()?.prompt(&ctx.task.requester.login, &ctx.task.request);
     let started = {
         let (ctx, spec, prompt) = (&*ctx, &spec, prompt.as_bytes());
-        ctx.patiently(BEFORE_WORK, |_| async move {
+        ctx.patiently_in_sandbox(|| async move {
             // The prompt of a command that was started before is read already: leave it alone.
             if let Some(found) = ctx.app.sandbox.find(sandbox, COMMAND).await? {
                 return Ok(found);
@@ -76,7 +76,7 @@ async fn start(ctx: &mut RunContext, sandbox: &SandboxId) -> Result<CommandId, S
 /// What the agent gets of the sandbox's time: all that was asked for, or what leaves enough to save
 /// the work. A sandbox that took long to get ready is extended as far as the operator allows.
 async fn time_limit(ctx: &mut RunContext, sandbox: &SandboxId) -> Result<Duration, Stop> {
-    let asked = ctx.time_limit();
+    let asked = ctx.time_limit().min(LONGEST_COMMAND);
     let lifetime = |ctx: &RunContext| {
         ctx.run.facts.sandbox_ends_at.zip(ctx.run.facts.sandbox_since).map(|(end, start)| end.since(start))
     };
@@ -89,7 +89,10 @@ async fn time_limit(ctx: &mut RunContext, sandbox: &SandboxId) -> Result<Duratio
         let wanted = asked.saturating_sub(left).min(ctx.app.settings.max_duration.saturating_sub(lifetime));
         if wanted >= WORTH_ASKING {
             match ctx.app.sandbox.extend(sandbox, wanted).await {
-                Ok(ends_at) => ctx.run.facts.sandbox_ends_at = ends_at,
+                Ok(ends_at) => {
+                    ctx.run.facts.sandbox_ends_at = ends_at;
+                    ctx.record(&[]).await?;
+                }
                 Err(error) => tracing::info!(error = %error, "the sandbox's life was not extended"),
             }
         }
@@ -99,8 +102,9 @@ async fn time_limit(ctx: &mut RunContext, sandbox: &SandboxId) -> Result<Duratio
         let lifetime = lifetime(ctx).unwrap_or_default();
         return Err(Stop::Ended(Box::new(sandbox_timed_out(lifetime))));
     }
-    if ctx.task.options.timeout_s.is_some() && asked > limit + WORTH_ASKING {
-        let note = format!("The agent may work for {}, not {}.", duration(limit), duration(asked));
+    let wished = ctx.time_limit();
+    if ctx.task.options.timeout_s.is_some() && wished > limit + WORTH_ASKING {
+        let note = format!("The agent may work for {}, not {}.", duration(limit), duration(wished));
         ctx.run.facts.notes.push(note);
     }
     ctx.run.facts.agent_limit_ms = Some(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
@@ -169,7 +173,11 @@ async fn follow(
                     // What was read so far is the reader's: it stays in the log.
                     reader.finish();
                     reader.flush(ctx).await?;
-                    return Err(Stop::SandboxLost);
+                    return Err(match error {
+                        SandboxError::Gone => Stop::SandboxLost,
+                        SandboxError::Denied(_) => Stop::Failed(Failure::SandboxDenied),
+                        _ => Stop::Failed(Failure::SandboxFailed),
+                    });
                 }
                 None => break,
             },
@@ -189,7 +197,7 @@ async fn follow(
     reader.finish();
     reader.flush(ctx).await?;
     let ctx = &*ctx;
-    ctx.patiently(BEFORE_WORK, |_| async move {
+    ctx.patiently_in_sandbox(|| async move {
         match ctx.app.sandbox.status(sandbox, command).await? {
             CommandStatus::Ended(exit) => Ok(exit),
             CommandStatus::Running | CommandStatus::Lost => Err(Stop::SandboxLost.into()),
@@ -310,9 +318,8 @@ impl Reader {
         if self.is_idle(ctx) {
             return Ok(());
         }
-        ctx.run.log_at = self.position();
         self.bytes = 0;
-        ctx.append(std::mem::take(&mut self.lines)).await
+        ctx.append(std::mem::take(&mut self.lines), self.position()).await
     }
 
     /// Keeps what the agent said of itself for the status comment and the pull request.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::RunContext;
 use super::commands::{Ended, run_spec};
-use super::patience::{BEFORE_WORK, Stop};
+use super::patience::Stop;
 use super::prepare::{git_env, safe_git};
 use crate::adapters::github::FileContent;
 use crate::domain::change::{
@@ -112,7 +112,7 @@ async fn write_ids(ctx: &RunContext, file: &str, ids: &[String]) -> Result<(), S
 async fn write(ctx: &RunContext, file: &str, bytes: &[u8]) -> Result<(), Stop> {
     let sandbox = ctx.sandbox()?;
     let sandbox = &sandbox;
-    ctx.patiently(BEFORE_WORK, |_| async move { Ok(ctx.app.sandbox.write_file(sandbox, file, bytes).await?) }).await
+    ctx.patiently_in_sandbox(|| async move { Ok(ctx.app.sandbox.write_file(sandbox, file, bytes).await?) }).await
 }
 
 /// Sizes first: what is too large is never read.
@@ -178,7 +178,7 @@ fn hold_back_by_content(ctx: &RunContext, selection: &mut Selection, content: &F
 async fn read(ctx: &RunContext, file: &str, limit: u64) -> Result<Vec<u8>, Stop> {
     let sandbox = ctx.sandbox()?;
     let sandbox = &sandbox;
-    ctx.patiently(BEFORE_WORK, |_| async move {
+    ctx.patiently_in_sandbox(|| async move {
         match ctx.app.sandbox.read_file(sandbox, file, limit).await {
             Err(SandboxError::TooLarge { limit }) => Err(Failure::TooMuch { bytes: limit }.into()),
             answer => Ok(answer?),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::RunContext;
-use super::patience::{BEFORE_WORK, Stop};
+use super::patience::Stop;
 use crate::domain::agent_stream::Exit;
 use crate::domain::secret::Secret;
 use crate::ports::sandbox::CommandSpec;
@@ -47,7 +47,7 @@ pub(super) async fn run_short(
 pub(super) async fn run_spec(ctx: &RunContext, spec: &CommandSpec) -> Result<Ended, Stop> {
     let sandbox = ctx.sandbox()?;
     let sandbox = &sandbox;
-    let finished = ctx.patiently(BEFORE_WORK, |_| async move { Ok(ctx.app.sandbox.run(sandbox, spec).await?) }).await?;
+    let finished = ctx.patiently_in_sandbox(|| async move { Ok(ctx.app.sandbox.run(sandbox, spec).await?) }).await?;
     let text = String::from_utf8_lossy(&finished.tail);
     let lines: Vec<&str> = text.lines().collect();
     let tail = lines.get(lines.len().saturating_sub(TAIL_LINES)..).unwrap_or_default().join("\n");

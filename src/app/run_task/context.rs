@@ -17,7 +17,7 @@ use crate::domain::ids::{Millis, RunId};
 use crate::domain::log_entry::{Kind, Line, LogEntry};
 use crate::domain::prompt::Inputs;
 use crate::domain::redact::Redactor;
-use crate::domain::run::{Ending, Run, SandboxId, Step};
+use crate::domain::run::{Ending, LogPosition, Run, SandboxId, Step};
 use crate::domain::secret::Secret;
 use crate::domain::task::Task;
 
@@ -44,6 +44,9 @@ impl RunContext {
             Some(run) => run,
             None => app.store.begin_run(&lease, RunId(app.clock.new_id()), 1, app.clock.now()).await?,
         };
+        if let Some(sandbox) = &run.facts.sandbox {
+            app.sandbox.forget(sandbox).await;
+        }
         let inputs = app.store.inputs(&task.id).await?;
         let redactor = app.redactor.clone();
         let progress = Arc::new(AtomicU8::new(run.step as u8));
@@ -119,15 +122,16 @@ impl RunContext {
 
     /// Appends lines to the log, with how far the output was read. Lines of other runs share
     /// the commit.
-    pub(super) async fn append(&self, lines: Vec<Line>) -> Result<(), Stop> {
+    pub(super) async fn append(&mut self, lines: Vec<Line>, read_to: LogPosition) -> Result<(), Stop> {
         let lines: Vec<Line> =
             lines.into_iter().map(|line| Line { kind: line.kind, text: self.redacted(&line.text) }).collect();
         let mut tries = 0;
         loop {
             let at = self.app.clock.now();
-            let append = Append::new(&self.lease, &self.run.id, self.run.log_at, &lines, at);
+            let append = Append::new((&self.lease, &self.run.id), (self.run.log_at, read_to), &lines, at);
             match self.app.log_writer.append(append).await {
                 Appended::At(first) => {
+                    self.run.log_at = read_to;
                     let entries =
                         (first..).zip(lines).map(|(seq, Line { kind, text })| LogEntry { seq, at, kind, text });
                     self.tell(entries.collect());
@@ -165,10 +169,7 @@ impl RunContext {
 
     /// The sandbox is lost: a fresh attempt from the sandbox on, with the same frozen inputs.
     pub(super) async fn begin_again(&mut self) -> Result<(), Stop> {
-        // Whatever is left of the old one must not work beside the new one.
-        if let Ok(old) = self.sandbox() {
-            self.app.end_sandbox(&old).await;
-        }
+        let old_sandbox = self.run.sandbox();
         let id = RunId(self.app.clock.new_id());
         let begun = self.app.store.begin_run(&self.lease, id, self.run.attempt + 1, self.app.clock.now()).await;
         match begun {
@@ -181,6 +182,11 @@ impl RunContext {
             }
             Err(StoreError::LeaseLost) => return Err(Stop::Lost),
             Err(_) => return Err(Stop::Failed(Failure::Internal)),
+        }
+        // Whatever is left of the old one must not work beside the new one. Only who holds the lease
+        // gets here.
+        if let Some(old) = old_sandbox {
+            self.app.end_sandbox(&old).await;
         }
         self.record(&[Line::new(Kind::Error, "The sandbox was lost; starting again in a new one.")]).await
     }

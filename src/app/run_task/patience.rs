@@ -94,6 +94,8 @@ pub(super) const FOR_RESULTS: Duration = Duration::from_secs(24 * 3600);
 const TRIES_IF_MISSING: u32 = 3;
 /// A token that is refused again and again stays refused.
 const TRIES_IF_UNAUTHORIZED: u32 = 4;
+/// No provider's word makes a run wait longer than this at once.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// A machine that fails this often has no passing trouble.
 const TRIES_OF_SANDBOX: u32 = 5;
 
@@ -101,6 +103,13 @@ const TRIES_OF_SANDBOX: u32 = 5;
 pub(crate) fn retry_wait(tries: u32, clock: &dyn Clock) -> Duration {
     let base = Duration::from_millis(250).saturating_mul(1 << tries.min(8)).min(Duration::from_secs(60));
     base.mul_f64(0.5 + clock.jitter() / 2.0)
+}
+
+/// Whose request to wait is heeded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Minds {
+    GitHub,
+    Nobody,
 }
 
 /// What to do after an error.
@@ -112,8 +121,32 @@ enum Next {
 
 impl RunContext {
     /// Does `operation` until it succeeds or trouble has lasted for `limit`. The operation gets the
-    /// number of tries before it and, when that is not 0, looks for its own result first.
-    pub(super) async fn patiently<'a, T, F, Fut>(&'a self, limit: Duration, mut operation: F) -> Result<T, Stop>
+    /// number of tries before it and, when that is not 0, looks for its own result first. Where GitHub
+    /// has asked this installation to wait, it waits.
+    pub(super) async fn patiently<'a, T, F, Fut>(&'a self, limit: Duration, operation: F) -> Result<T, Stop>
+    where
+        F: FnMut(u32) -> Fut,
+        Fut: Future<Output = Result<T, CallError>> + 'a,
+    {
+        self.again_and_again(limit, Minds::GitHub, operation).await
+    }
+
+    /// As `patiently`, for calls that have nothing to do with GitHub: a sandbox does not live longer
+    /// because GitHub asks to wait.
+    pub(super) async fn patiently_in_sandbox<'a, T, F, Fut>(&'a self, mut operation: F) -> Result<T, Stop>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, CallError>> + 'a,
+    {
+        self.again_and_again(BEFORE_WORK, Minds::Nobody, |_| operation()).await
+    }
+
+    async fn again_and_again<'a, T, F, Fut>(
+        &'a self,
+        limit: Duration,
+        minds: Minds,
+        mut operation: F,
+    ) -> Result<T, Stop>
     where
         F: FnMut(u32) -> Fut,
         Fut: Future<Output = Result<T, CallError>> + 'a,
@@ -124,7 +157,9 @@ impl RunContext {
         let mut same_kind = 0;
         let mut last_kind = None;
         loop {
-            self.wait_for_installation().await?;
+            if minds == Minds::GitHub {
+                self.wait_for_installation().await?;
+            }
             let error = match operation(tries).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
@@ -162,9 +197,7 @@ impl RunContext {
                 tracing::error!(error = &error as &dyn std::error::Error, "the run cannot go on");
                 give_up(Failure::Internal)
             }
-            CallError::Sandbox(error) => {
-                Ok(self.after_sandbox_error(error, (tries, same_kind), waited < limit, waited))
-            }
+            CallError::Sandbox(error) => Ok(self.after_sandbox_error(error, (tries, same_kind), (waited, limit))),
             CallError::BudgetSpent { .. } | CallError::GitHub(GitHubError::Limited { .. }) if waited >= limit => {
                 give_up(Failure::GitHubUnavailable { waited })
             }
@@ -191,27 +224,37 @@ impl RunContext {
         &self,
         error: SandboxError,
         (tries, same_kind): (u32, u32),
-        may_wait: bool,
-        waited: Duration,
+        (waited, limit): (Duration, Duration),
     ) -> Next {
         let again = retry_wait(tries, &*self.app.clock);
-        let message = error.to_string();
+        let may_wait = waited < limit;
+        // A token may be refused for a moment; one that made a sandbox was good.
+        let has_sandbox = self.run.facts.sandbox.is_some();
+        let message = self.app.redactor.redact(&error.to_string());
         let failure = match error {
             SandboxError::Gone => return Next::GiveUp(Stop::SandboxLost),
             SandboxError::Faulty(_) if same_kind < TRIES_OF_SANDBOX => return Next::WaitFor(again),
-            SandboxError::Busy { wait, .. } if may_wait => return Next::WaitFor(wait.max(again)),
+            SandboxError::Busy { wait, .. } if may_wait => {
+                let longest = LONGEST_PAUSE.min(limit.saturating_sub(waited));
+                return Next::WaitFor(wait.min(longest).max(again));
+            }
             SandboxError::Unavailable(_) if may_wait => {
-                tracing::warn!(error = %self.app.redactor.redact(&message), "the sandbox failed; trying again");
+                tracing::warn!(error = %message, "the sandbox failed; trying again");
+                return Next::WaitFor(again);
+            }
+            SandboxError::Denied(_) if has_sandbox && same_kind < TRIES_IF_UNAUTHORIZED => {
                 return Next::WaitFor(again);
             }
             SandboxError::Busy { .. } => Failure::NoSandboxFree { waited },
-            SandboxError::Unavailable(_) => Failure::SandboxUnavailable { waited, message },
-            SandboxError::Denied(message) => Failure::SandboxDenied { message },
+            SandboxError::Unavailable(_) => Failure::SandboxUnavailable { waited },
+            SandboxError::Denied(_) => Failure::SandboxDenied,
             SandboxError::SnapshotGone => Failure::SnapshotGone,
             SandboxError::Faulty(_) | SandboxError::TooLarge { .. } | SandboxError::Refused(_) => {
-                Failure::SandboxFailed { message }
+                Failure::SandboxFailed
             }
         };
+        // What the provider says is the operator's affair: the thread is told our own sentence.
+        tracing::warn!(error = %message, "the sandbox cannot be used");
         Next::GiveUp(Stop::Failed(failure))
     }
 

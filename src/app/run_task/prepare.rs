@@ -5,11 +5,11 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::RunContext;
 use super::commands::{Ended, run_short};
 use super::patience::{BEFORE_WORK, Stop};
 use super::project::install_dependencies;
 use super::provision::network;
+use super::{RunContext, retry_wait};
 use crate::domain::failure::Failure;
 use crate::domain::network::Injection;
 use crate::domain::secret::Secret;
@@ -100,6 +100,8 @@ async fn fetch_code(ctx: &mut RunContext) -> Result<(), Stop> {
         if number == FETCH_TRIES {
             return Err(clone_failed(fetched));
         }
+        // A policy takes a moment until it holds everywhere.
+        tokio::time::sleep(retry_wait(number + 1, &*ctx.app.clock)).await;
         number += 1;
     }
     let checkout = safe_git(&["checkout", "--quiet", "--force", "-B", "work", &base]);
@@ -118,7 +120,8 @@ async fn fetch_once(ctx: &mut RunContext, base: &str, number: u32) -> Result<End
     ctx.guard(&token);
     let url = ctx.app.github.clone_url(&ctx.task.thread.name);
     let basic = Secret::new(STANDARD.encode(format!("x-access-token:{}", token.expose())));
-    let is_injected = inject(ctx, &url, &basic).await?;
+    // The last try does without: a network that accepts a policy may still not do what it says.
+    let is_injected = number < FETCH_TRIES && inject(ctx, &url, &basic).await?;
     let mut env = git_env();
     if !is_injected {
         let header = Secret::new(format!("Authorization: Basic {}", basic.expose()));
@@ -130,13 +133,13 @@ async fn fetch_once(ctx: &mut RunContext, base: &str, number: u32) -> Result<End
     }
     let argv = safe_git(&["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", DEPTH, "--", &url, base]);
     let ended = run_short(ctx, &format!("git-fetch-{number}"), &argv, &env, GIT_TIMEOUT).await;
-    if is_injected {
-        set_headers(ctx, &[]).await?;
-    }
+    let cleared = if is_injected { set_headers(ctx, &[]).await.map(|_| ()) } else { Ok(()) };
     if let Err(error) = ctx.app.github.revoke(&token).await {
         // It ends by itself within the hour and can only read.
         tracing::info!(error = %ctx.redacted(&error.to_string()), "a token for fetching was not revoked");
     }
+    // No agent starts in a sandbox whose requests still carry a token.
+    cleared?;
     ended
 }
 
@@ -145,21 +148,21 @@ async fn inject(ctx: &RunContext, url: &str, basic: &Secret) -> Result<bool, Sto
     let Some((host, path)) = url.strip_prefix("https://").and_then(|rest| rest.split_once('/')) else {
         return Ok(false);
     };
+    if !ctx.app.sandbox.can_inject() {
+        return Ok(false);
+    }
     let header = ("authorization".to_owned(), Secret::new(format!("Basic {}", basic.expose())));
     let host = host.split(':').next().unwrap_or(host).to_owned();
     set_headers(ctx, &[Injection { host, path: format!("/{path}/"), headers: vec![header] }]).await
 }
 
 async fn set_headers(ctx: &RunContext, headers: &[Injection]) -> Result<bool, Stop> {
-    if !ctx.app.sandbox.can_inject() {
-        return Ok(false);
-    }
     let (sandbox, network) = (ctx.sandbox()?, network(ctx)?);
     let (sandbox, network) = (&sandbox, &network);
-    ctx.patiently(BEFORE_WORK, |_| async move {
+    ctx.patiently_in_sandbox(|| async move {
         match ctx.app.sandbox.set_network(sandbox, network, headers).await {
             Ok(()) => Ok(true),
-            Err(SandboxError::Refused(_)) => Ok(false),
+            Err(SandboxError::Refused(_)) if !headers.is_empty() => Ok(false),
             Err(error) => Err(error.into()),
         }
     })

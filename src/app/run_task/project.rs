@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::RunContext;
 use super::commands::run_short;
-use super::patience::{BEFORE_WORK, Stop};
+use super::patience::{FOR_RESULTS, Stop};
 use crate::domain::log_entry::{Kind, Line};
 use crate::domain::project::{DevServer, Project};
 use crate::domain::run::Kept;
@@ -14,6 +14,7 @@ use crate::ports::sandbox::CommandSpec;
 
 const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(600);
+const SERVE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// `name`: tells the commands of one step from those of another.
 async fn look(ctx: &RunContext, name: &str) -> Result<Project, Stop> {
@@ -61,11 +62,21 @@ pub(super) async fn keep(ctx: &mut RunContext) -> Result<(), Stop> {
         ctx.run.facts.notes.push("Sandboxes on the machine of the service are not kept.".to_owned());
         return Ok(());
     };
-    let (address, about) = match serve(ctx).await {
-        Ok(served) => served,
-        Err(Stop::Lost) => return Err(Stop::Lost),
-        Err(_) => (None, "its development server could not be started".to_owned()),
+    // The result waits for this: not for long.
+    let (address, about) = match tokio::time::timeout(SERVE_TIMEOUT, Box::pin(serve(ctx))).await {
+        Ok(Ok(served)) => served,
+        Ok(Err(Stop::Lost)) => return Err(Stop::Lost),
+        Ok(Err(Stop::SandboxLost)) => {
+            ctx.run.facts.notes.push("The sandbox was lost before it could be kept.".to_owned());
+            return Ok(());
+        }
+        Ok(Err(_)) | Err(_) => (None, "its development server could not be started".to_owned()),
     };
+    // Somebody may have cancelled since the work was published.
+    let task = ctx.patiently(FOR_RESULTS, |_| async { Ok(ctx.app.store.task(&ctx.task.id).await?) }).await?;
+    if task.is_some_and(|task| task.cancelled_by.is_some()) {
+        return Ok(());
+    }
     ctx.run.facts.kept = Some(Kept { until, address, about });
     ctx.record(&[]).await
 }
@@ -88,7 +99,7 @@ async fn serve(ctx: &mut RunContext) -> Result<(Option<String>, String), Stop> {
     let sandbox = ctx.sandbox()?;
     let (ctx, sandbox, spec) = (&*ctx, &sandbox, &spec);
     let address = ctx
-        .patiently(BEFORE_WORK, |_| async move {
+        .patiently_in_sandbox(|| async move {
             ctx.app.sandbox.start(sandbox, spec).await?;
             Ok(ctx.app.sandbox.address(sandbox, port).await?)
         })

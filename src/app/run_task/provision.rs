@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::RunContext;
-use super::patience::{BEFORE_WORK, Stop};
+use super::patience::Stop;
 use crate::domain::failure::Failure;
 use crate::domain::log_entry::{Kind, Line};
 use crate::domain::network::Network;
@@ -15,7 +15,8 @@ use crate::ports::sandbox::{Created, SandboxError, SandboxSpec};
 const MARGIN: Duration = Duration::from_secs(15 * 60);
 
 pub(super) async fn provision(ctx: &mut RunContext) -> Result<(), Stop> {
-    let made_at = ctx.app.clock.now();
+    ctx.run.facts.sandbox_asked_for = true;
+    ctx.record(&[]).await?;
     let mut spec = SandboxSpec {
         name: ctx.run.id.0.clone(),
         task: ctx.task.id.clone(),
@@ -31,6 +32,7 @@ pub(super) async fn provision(ctx: &mut RunContext) -> Result<(), Stop> {
         }
         created => created?,
     };
+    let made_at = ctx.app.clock.now();
     let facts = &mut ctx.run.facts;
     facts.waiting_for = None;
     facts.is_warm = spec.snapshot.is_some();
@@ -57,13 +59,13 @@ async fn create(ctx: &mut RunContext, spec: &SandboxSpec) -> Result<Created, Sto
     match ctx.app.sandbox.create(spec).await {
         Ok(created) => return Ok(created),
         Err(SandboxError::Busy { message, .. }) => {
+            tracing::info!(message = %ctx.redacted(&message), "waiting for a free sandbox");
             ctx.run.facts.waiting_for = Some("a free sandbox".to_owned());
-            let line = format!("Waiting for a free sandbox: {message}");
-            ctx.record(&[Line::new(Kind::Info, line)]).await?;
+            ctx.record(&[Line::new(Kind::Info, "Waiting for a free sandbox.")]).await?;
             ctx.app.show_progress(&ctx.task, &ctx.run, ctx.inputs.as_ref()).await;
         }
         Err(error) => tracing::debug!(error = %error, "a sandbox was not made at the first try"),
     }
     let ctx = &*ctx;
-    ctx.patiently(BEFORE_WORK, |_| async move { Ok(ctx.app.sandbox.create(spec).await?) }).await
+    ctx.patiently_in_sandbox(|| async move { Ok(ctx.app.sandbox.create(spec).await?) }).await
 }

@@ -16,6 +16,11 @@ use crate::domain::task::Outcome;
 const MAX_MOVES: u32 = 5;
 
 pub(super) async fn publish(ctx: &mut RunContext) -> Result<(), Stop> {
+    // First of all: GitHub may make us wait for longer than the sandbox lives.
+    let files = match (&ctx.run.facts.commit, &ctx.run.facts.selection) {
+        (None, Some(selection)) => content(ctx, selection).await?,
+        _ => FileContent::new(),
+    };
     check_permission(ctx).await?;
     let branch = ctx.task.branch(&ctx.inputs()?.title);
     if !ctx.run.facts.branch_is_ours {
@@ -25,7 +30,7 @@ pub(super) async fn publish(ctx: &mut RunContext) -> Result<(), Stop> {
         ctx.record(&[]).await?;
     }
     if ctx.run.facts.commit.is_none() {
-        let commit = push(ctx, &branch).await?;
+        let commit = push(ctx, &branch, &files).await?;
         ctx.run.facts.commit = Some(commit);
         ctx.record(&[]).await?;
     }
@@ -65,13 +70,11 @@ async fn check_branch_is_free(ctx: &RunContext, branch: &str) -> Result<(), Stop
 }
 
 /// Brings the branch to a commit with the changes. Gives the commit's id.
-async fn push(ctx: &RunContext, branch: &str) -> Result<String, Stop> {
+async fn push(ctx: &RunContext, branch: &str, files: &FileContent) -> Result<String, Stop> {
     let inputs = ctx.inputs()?;
-    let selection = ctx.run.facts.selection.as_ref().ok_or(Stop::Failed(Failure::Internal))?;
-    let files = content(ctx, selection).await?;
     let raw = commit_message(&ctx.task, inputs);
     let message = CommitMessage { headline: ctx.redacted(&raw.headline), body: ctx.redacted(&raw.body) };
-    let (files, message) = (&files, &message);
+    let message = &message;
     ctx.patiently(FOR_RESULTS, |_| async move { push_once(ctx, branch, message, files).await }).await
 }
 

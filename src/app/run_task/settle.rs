@@ -1,5 +1,7 @@
 //! Last step: the task gets its outcome, and what tells it is promised in the same transaction.
 
+use std::sync::Arc;
+
 use super::RunContext;
 use super::patience::{FOR_RESULTS, Stop};
 use super::project::keep;
@@ -29,10 +31,10 @@ pub(super) async fn settle(ctx: &mut RunContext) -> Result<(), Stop> {
     metrics::counter!("hireling_tasks_ended_total", "outcome" => ending.outcome.name(), "agent" => ctx.task.agent.clone())
         .increment(1);
     tracing::info!(outcome = ending.outcome.name(), reason = %ending.reason, "ended");
-    if let Ok(sandbox) = ctx.sandbox()
-        && ctx.run.facts.kept.is_none()
-    {
-        ctx.app.end_sandbox(&sandbox).await;
+    if let Some(sandbox) = ctx.run.sandbox().filter(|_| ctx.run.facts.kept.is_none()) {
+        // On its own: the lease is over with the task, and this can take a while.
+        let app = Arc::clone(&ctx.app);
+        tokio::spawn(async move { app.end_sandbox(&sandbox).await });
     }
     Ok(())
 }

@@ -4,3 +4,4 @@ mod agent_streams;
 mod official_sdk;
 mod sandbox;
 mod store;
+mod vercel;

@@ -109,6 +109,15 @@ async fn a_real_agent_opens_a_pull_request(agent: &str, version: &str, tool: &st
     let journal = model.journal().await;
     assert!(journal.contains("SCRIPTED-EDIT"), "{journal}");
 
+    if on_vercel {
+        // The key goes into the environment of the agent's own command, and nowhere else.
+        let calls = world.vercel().calls();
+        let with_key: Vec<_> = calls.iter().filter(|call| call.body.contains(&world.canary)).collect();
+        assert_eq!(with_key.len(), 1);
+        let body: serde_json::Value = serde_json::from_str(&with_key[0].body).unwrap();
+        assert_eq!((&body["args"][1], &body["env"]["ANTHROPIC_API_KEY"]), (&"agent".into(), &(*world.canary).into()));
+        assert_eq!(with_key[0].body.matches(&world.canary).count(), 1);
+    }
     let comment = world.comment(PERSON, &format!("/agent {agent} --model {} SCRIPTED-401", model_of(agent))).await;
     assert_eq!(world.ended(comment).await, "confused");
     let answer = world.answer(1).await;

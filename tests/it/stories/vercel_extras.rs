@@ -67,18 +67,40 @@ async fn a_kept_sandbox_serves_the_project_until_it_is_cancelled() {
     );
     assert!(answer.contains("`/agent cancel` stops it"), "{answer}");
     let sandbox = world.vercel().alive().await.remove(0);
-    let log = npm_log(&world, &sandbox).await;
+    let log = world
+        .until("the server is started", async |world| {
+            let log = npm_log(world, &sandbox).await;
+            log.contains("npm run dev -- --host 0.0.0.0 --port 5173").then_some(log)
+        })
+        .await;
     assert!(log.starts_with("npm install "), "{log}");
-    assert!(log.contains("npm run dev -- --host 0.0.0.0 --port 5173"), "{log}");
     // The sweeper of the next process leaves it alone.
     world.crash().await;
+    let listed = |world: &World| world.vercel().calls().iter().filter(|call| call.route.contains("tags=")).count();
+    let before = listed(&world);
     world.restart().await;
+    world.until("the sweeper has looked", async |world| (listed(world) > before).then_some(())).await;
     world.comment(PERSON, "/agent help").await;
     world.answer(1).await;
     assert_eq!(world.vercel().alive().await, [sandbox]);
     world.comment(PERSON, "/agent cancel").await;
     assert_eq!(world.answer(2).await.lines().last().unwrap(), "The sandbox that was kept running is being stopped.");
     world.until("it is gone", async |world| world.vercel().alive().await.is_empty().then_some(())).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_installed_or_served_does_not_spoil_the_result() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(Builder::new(Engine::Sqlite).file("package.json", VITE), dir.path()).await;
+    std::fs::write(dir.path().join("npm"), "#!/bin/sh\necho no network >&2; exit 1\n").unwrap();
+    let comment = world.comment(PERSON, "/agent ours --keep-alive fix it").await;
+    assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
+    let answer = world.only_answer().await;
+    assert!(answer.contains("The project's dependencies could not be installed (npm)."), "{answer}");
+    assert!(world.log_of(&world.last_task().await.id).await.contains("no network"));
+    world.comment(PERSON, "/agent cancel").await;
+    world.sandboxes_deleted().await;
     world.finish().await;
 }
 
@@ -195,8 +217,12 @@ async fn the_token_for_fetching_never_enters_the_sandbox() {
     let world = Builder::new(Engine::Sqlite).behind_firewall().on_vercel().await.start().await.unwrap();
     let comment = world.comment(PERSON, "/agent ours fix it").await;
     assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
-    let in_commands =
-        |world: &World| world.vercel().calls().iter().filter(|call| call.body.contains("Authorization: Basic")).count();
+    // `x-access-token:` as it stands in a header; policies are not commands.
+    let in_commands = |world: &World| {
+        let calls = world.vercel().calls();
+        let commands = calls.iter().filter(|call| !call.route.contains("/network-policy?"));
+        commands.filter(|call| call.body.contains("eC1hY2Nlc3MtdG9rZW46")).count()
+    };
     assert_eq!(in_commands(&world), 0);
     let seen = policies(&world.vercel().lives().await);
     assert_eq!(seen.len(), 3, "at first, for the fetch, and after it");
@@ -225,11 +251,11 @@ async fn a_sandbox_with_too_little_time_is_extended() {
     let minutes = |number: i64| number * 60_000;
     world.vercel().set(|knobs| knobs.max_timeout = minutes(20));
     // Time to change the plan in, between making the sandbox and starting the agent.
-    let pause = Kind::Stall(std::time::Duration::from_secs(1));
-    world.vercel().set_faults(vec![Fault::first("POST */fs/write", 1, When::Before, pause)]);
+    world.vercel().set_faults(vec![Fault::first("POST */fs/write", 1, When::Before, Kind::Wait)]);
     let comment = world.comment(PERSON, "/agent ours --timeout 30m fix it").await;
-    world.until("it is made", async |world| world.vercel().lives().await.pop()).await;
+    world.vercel().held().await;
     world.vercel().set(|knobs| knobs.max_timeout = minutes(60));
+    world.vercel().release();
     assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
     let timeout = world.vercel().lives().await[0].timeout;
     assert!((minutes(32)..minutes(33)).contains(&timeout), "20 minutes and what was missing: {timeout}");
@@ -242,8 +268,8 @@ async fn the_demo_works_in_a_vercel_sandbox() {
     let world = Builder::new(Engine::Sqlite).on_vercel().await.start().await.unwrap();
     let (good, said) = world.run(&["demo", "--once"]).await;
     assert!(good && said.contains("── pull request #2"), "{said}");
-    let lives = world.vercel().lives().await;
-    assert!(lives.len() == 1 && lives[0].is_deleted, "{lives:?}");
+    world.sandboxes_deleted().await;
+    assert_eq!(world.vercel().lives().await.len(), 1);
     world.finish().await;
 }
 

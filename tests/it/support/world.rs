@@ -179,6 +179,14 @@ impl World {
         Builder::new(engine).start().await
     }
 
+    /// Waits until every sandbox that was made is deleted.
+    pub async fn sandboxes_deleted(&self) {
+        self.until("every sandbox is deleted", async |world| {
+            world.vercel().lives().await.iter().all(|life| life.is_deleted).then_some(())
+        })
+        .await;
+    }
+
     /// The stand-in for Vercel.
     pub fn vercel(&self) -> &Double {
         self.double.as_ref().expect("a world on Vercel")
@@ -443,12 +451,20 @@ impl World {
             let page = format!("{}/tasks/{}", self.url, task.id);
             seen.push_str(&reqwest::get(page).await.unwrap().text().await.unwrap());
         }
+        if self.double.is_some() {
+            self.until("no sandbox is alive", async |world| world.vercel().alive().await.is_empty().then_some(()))
+                .await;
+        }
         self.stop().await;
         assert_eq!(self.github.violations().await, Vec::<String>::new());
         if let Some(double) = &self.double {
             assert_eq!(double.violations(), Vec::<String>::new());
-            assert_eq!(double.alive().await, Vec::<String>::new(), "a sandbox was left behind");
             assert!(double.most_alive() <= 1, "two sandboxes of one task were alive at once");
+            assert_eq!(double.resumes(), 0, "a stopped sandbox was woken");
+            for call in double.calls() {
+                assert!(!call.route.contains(&self.canary), "the model key is in an address");
+                assert!(!call.body.contains("PRIVATE KEY") && !call.body.contains(double::TOKEN), "{}", call.body);
+            }
         }
         for number in 1..=self.starts {
             let log = std::fs::read_to_string(self.dir.path().join(format!("service-{number}.log"))).unwrap();

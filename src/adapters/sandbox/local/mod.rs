@@ -165,6 +165,11 @@ impl Sandbox for LocalSandbox {
         })
     }
 
+    /// Everything is in files.
+    fn forget<'a>(&'a self, _: &'a SandboxId) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
+
     fn find<'a>(&'a self, id: &'a SandboxId, name: &'a str) -> BoxFuture<'a, Result<Option<CommandId>>> {
         Box::pin(async move {
             if !self.dir(id)?.is_dir() {
@@ -308,6 +313,10 @@ impl Sandbox for LocalSandbox {
     }
 
     fn is_shared(&self) -> bool {
+        false
+    }
+
+    fn can_snapshot(&self) -> bool {
         false
     }
 

@@ -25,7 +25,6 @@ pub struct Account {
     pub project: String,
 }
 
-pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Calls that wait for a machine: to start, to go down, to be copied.
 pub(super) const MACHINE_TIMEOUT: Duration = Duration::from_secs(180);
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
@@ -61,8 +60,16 @@ pub(super) struct Call {
     pub query: Vec<(&'static str, String)>,
     pub body: Body,
     pub repeat: Repeat,
-    /// Of the whole call; `None` for streams, where it is that of the first byte.
-    pub timeout: Option<Duration>,
+    pub timeout: Timeout,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Timeout {
+    Usual,
+    /// For calls that wait for a machine.
+    Whole(Duration),
+    /// A stream: the usual time until its first byte, then none.
+    FirstByte,
 }
 
 impl Call {
@@ -73,7 +80,7 @@ impl Call {
             path: path.iter().map(|part| (*part).to_owned()).collect(),
             query: Vec::new(),
             body: Body::None,
-            timeout: Some(CALL_TIMEOUT),
+            timeout: Timeout::Usual,
         }
     }
 
@@ -102,7 +109,7 @@ impl Call {
         self
     }
 
-    pub(super) fn timeout(mut self, timeout: Option<Duration>) -> Self {
+    pub(super) fn timeout(mut self, timeout: Timeout) -> Self {
         self.timeout = timeout;
         self
     }
@@ -147,7 +154,7 @@ impl From<ApiError> for SandboxError {
             ApiError::Answer { status: 402, message, .. } => {
                 Self::Denied(format!("Vercel asks for payment: {message}"))
             }
-            ApiError::Answer { code, .. } if code == "snapshot_not_found" => Self::SnapshotGone,
+            ApiError::Answer { code, .. } if code.starts_with("snapshot_") => Self::SnapshotGone,
             ApiError::Answer { status: 404 | 410 | 422, .. } => Self::Gone,
             ApiError::Answer { status: 409, message, .. } => Self::Unavailable(message),
             ApiError::Answer { status, code, message } => {
@@ -162,6 +169,8 @@ pub(super) type Answer<T> = Result<T, ApiError>;
 #[derive(Debug)]
 pub(super) struct Api {
     http: reqwest::Client,
+    /// Of calls that do not say otherwise.
+    call_timeout: Duration,
     base: url::Url,
     account: Account,
     clock: Arc<dyn Clock>,
@@ -169,7 +178,7 @@ pub(super) struct Api {
 
 impl Api {
     /// The error is one sentence for the operator.
-    pub(super) fn new(account: Account, clock: Arc<dyn Clock>) -> Result<Self, String> {
+    pub(super) fn new(account: Account, call_timeout: Duration, clock: Arc<dyn Clock>) -> Result<Self, String> {
         let http = reqwest::Client::builder()
             .user_agent(concat!("hireling/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
@@ -177,7 +186,7 @@ impl Api {
             .build()
             .map_err(|error| format!("cannot set up the HTTP client: {error}"))?;
         let base = url::Url::parse(&account.base_url).map_err(|error| format!("VERCEL_API_URL: {error}"))?;
-        Ok(Self { http, base, account, clock })
+        Ok(Self { http, call_timeout, base, account, clock })
     }
 
     pub(super) fn project(&self) -> &str {
@@ -234,11 +243,12 @@ impl Api {
             }
         };
         let answer = match call.timeout {
-            Some(timeout) => request.timeout(timeout).send().await.map_err(lost),
+            Timeout::Usual => request.timeout(self.call_timeout).send().await.map_err(lost),
+            Timeout::Whole(timeout) => request.timeout(timeout).send().await.map_err(lost),
             // A stream that is unpacked on the way could hold back its newest lines.
-            None => {
+            Timeout::FirstByte => {
                 let request = request.header(header::ACCEPT_ENCODING, "identity");
-                match tokio::time::timeout(CALL_TIMEOUT, request.send()).await {
+                match tokio::time::timeout(self.call_timeout, request.send()).await {
                     Ok(answer) => answer.map_err(lost),
                     Err(_) => Err(ApiError::Unclear("Vercel did not answer in time".to_owned())),
                 }

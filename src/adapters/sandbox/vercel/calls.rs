@@ -8,7 +8,7 @@ use http::Method;
 use serde::de::IgnoredAny;
 use serde_json::json;
 
-use super::api::{Answer, ApiError, Body, Call, MACHINE_TIMEOUT, Repeat, lost};
+use super::api::{Answer, ApiError, Body, Call, MACHINE_TIMEOUT, Repeat, Timeout, lost};
 use super::archive::{self, Entry};
 use super::stream::Events;
 use super::wire;
@@ -27,7 +27,7 @@ fn session<'a>(id: &'a SandboxId, rest: &[&'a str]) -> Vec<&'a str> {
 impl Vercel {
     pub(super) async fn post_sandbox(&self, body: &wire::Create<'_>) -> Answer<wire::Made> {
         let call = Call::post(&["v3", "sandboxes"]).json(body).repeat(Repeat::NeverNorWait);
-        self.api.ask(&call.timeout(Some(MACHINE_TIMEOUT))).await
+        self.api.ask(&call.timeout(Timeout::Whole(MACHINE_TIMEOUT))).await
     }
 
     /// The session of a sandbox of this name, if there is one. Never wakes a stopped one.
@@ -56,7 +56,7 @@ impl Vercel {
     }
 
     pub(super) async fn log_stream(&self, id: &SandboxId, command: &CommandId) -> Answer<Events> {
-        let call = Call::get(&session(id, &["cmd", &command.0, "logs"])).timeout(None);
+        let call = Call::get(&session(id, &["cmd", &command.0, "logs"])).timeout(Timeout::FirstByte);
         Events::of(self.api.send(&call).await?)
     }
 
@@ -68,7 +68,7 @@ impl Vercel {
 
     /// Starts a program and gives the stream of its life.
     pub(super) async fn post_command_and_wait(&self, id: &SandboxId, run: &wire::Run<'_>) -> Answer<Events> {
-        Events::of(self.api.send(&Call::post(&session(id, &["cmd"])).json(run).timeout(None)).await?)
+        Events::of(self.api.send(&Call::post(&session(id, &["cmd"])).json(run).timeout(Timeout::FirstByte)).await?)
     }
 
     pub(super) async fn post_kill(&self, id: &SandboxId, command: &CommandId, signal: i32) -> Answer<()> {
@@ -83,7 +83,8 @@ impl Vercel {
     pub(super) async fn upload(&self, id: &SandboxId, entries: &[Entry<'_>]) -> Result<()> {
         let packed = archive::pack(entries)
             .map_err(|error| SandboxError::Refused(format!("a file cannot be packed: {error}")))?;
-        let mut call = Call::post(&session(id, &["fs", "write"])).repeat(Repeat::Fine).timeout(Some(MACHINE_TIMEOUT));
+        let mut call =
+            Call::post(&session(id, &["fs", "write"])).repeat(Repeat::Fine).timeout(Timeout::Whole(MACHINE_TIMEOUT));
         call.body = Body::Gzip(packed);
         self.api.send(&call).await?;
         Ok(())
@@ -92,7 +93,7 @@ impl Vercel {
     /// The bytes of a file; `cwd` is absolute.
     pub(super) async fn download(&self, id: &SandboxId, cwd: &str, path: &str, limit: u64) -> Result<Vec<u8>> {
         let call = Call::post(&session(id, &["fs", "read"])).json(&json!({ "path": path, "cwd": cwd }));
-        let answer = match self.api.send(&call.repeat(Repeat::Fine).timeout(Some(MACHINE_TIMEOUT))).await {
+        let answer = match self.api.send(&call.repeat(Repeat::Fine).timeout(Timeout::Whole(MACHINE_TIMEOUT))).await {
             Err(ApiError::Answer { status: 404, .. }) => {
                 return Err(SandboxError::Refused(format!("{path} is not a file")));
             }
@@ -115,7 +116,7 @@ impl Vercel {
 
     /// Fine for a session that is over. Waits until the machine is down.
     pub(super) async fn post_stop(&self, id: &SandboxId) -> Answer<()> {
-        let call = Call::post(&session(id, &["stop"])).repeat(Repeat::Fine).timeout(Some(MACHINE_TIMEOUT));
+        let call = Call::post(&session(id, &["stop"])).repeat(Repeat::Fine).timeout(Timeout::Whole(MACHINE_TIMEOUT));
         match self.api.send(&call).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_over() => Ok(()),
@@ -126,7 +127,7 @@ impl Vercel {
     /// Fine for one that is gone. A snapshot made of it stays.
     pub(super) async fn delete_sandbox(&self, name: &str) -> Answer<()> {
         let call = Call::new(Method::DELETE, &["v2", "sandboxes", name]).query("projectId", self.api.project());
-        match self.api.send(&call.timeout(Some(MACHINE_TIMEOUT))).await {
+        match self.api.send(&call.timeout(Timeout::Whole(MACHINE_TIMEOUT))).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_missing() => Ok(()),
             Err(error) => Err(error),
@@ -149,7 +150,7 @@ impl Vercel {
     }
 
     pub(super) async fn post_snapshot(&self, id: &SandboxId) -> Answer<wire::Snapshot> {
-        let call = Call::post(&session(id, &["snapshot"])).timeout(Some(MACHINE_TIMEOUT * 2));
+        let call = Call::post(&session(id, &["snapshot"])).timeout(Timeout::Whole(MACHINE_TIMEOUT * 2));
         match self.api.ask::<wire::SnapshotAnswer>(&call).await {
             Ok(made) => Ok(made.snapshot),
             Err(error @ ApiError::Unclear(_)) => {

@@ -19,7 +19,7 @@ const COMMAND_MS: std::ops::RangeInclusive<u64> = 100..=18_000_000;
 impl Vercel {
     /// The command of this name, by what was started here or by the API's own list.
     pub(super) async fn find_command(&self, id: &SandboxId, name: &str) -> Answer<Option<CommandId>> {
-        if let Some(commands) = self.known.lock().await.get(&id.session) {
+        if let Some(commands) = self.known.lock().await.get(&id.name) {
             return Ok(commands.get(name).cloned());
         }
         let mut commands = HashMap::new();
@@ -31,19 +31,26 @@ impl Vercel {
             }
         }
         let found = commands.get(name).cloned();
-        self.known.lock().await.insert(id.session.clone(), commands);
+        self.known.lock().await.insert(id.name.clone(), commands);
         Ok(found)
     }
 
-    /// After a call of which the effect is not known, the list of commands is asked for anew.
-    pub(super) async fn doubt(&self, id: &SandboxId) {
-        self.known.lock().await.remove(&id.session);
+    /// Takes out what is known of a sandbox's commands while one more is started: if that is broken
+    /// off, nobody trusts the old list.
+    pub(super) async fn take_known(&self, id: &SandboxId) -> HashMap<String, CommandId> {
+        self.known.lock().await.remove(&id.name).unwrap_or_default()
     }
 
-    pub(super) async fn remember(&self, id: &SandboxId, name: &str, command: &CommandId) {
-        if let Some(commands) = self.known.lock().await.get_mut(&id.session) {
-            commands.insert(name.to_owned(), command.clone());
-        }
+    /// Puts it back, with the new one.
+    pub(super) async fn put_known(
+        &self,
+        id: &SandboxId,
+        mut known: HashMap<String, CommandId>,
+        name: &str,
+        command: &CommandId,
+    ) {
+        known.insert(name.to_owned(), command.clone());
+        self.known.lock().await.insert(id.name.clone(), known);
     }
 
     fn arguments(spec: &CommandSpec) -> Result<Vec<String>> {
@@ -58,45 +65,37 @@ impl Vercel {
     /// Starts a new command.
     pub(super) async fn start_command(&self, id: &SandboxId, spec: &CommandSpec) -> Result<CommandId> {
         let args = Self::arguments(spec)?;
-        match self.post_command(id, &order(spec, &args, false)).await {
-            Ok(command) => {
-                let command = CommandId(command.id);
-                self.remember(id, &spec.name, &command).await;
-                Ok(command)
-            }
-            Err(error) => {
-                self.doubt(id).await;
-                Err(error.into())
-            }
-        }
+        let known = self.take_known(id).await;
+        let command = CommandId(self.post_command(id, &order(spec, &args, false)).await?.id);
+        self.put_known(id, known, &spec.name, &command).await;
+        Ok(command)
     }
 
     /// Runs a new command and reads its life from one stream. `None`: the stream broke; the command,
     /// if it was started, is found by its name.
     pub(super) async fn run_waiting(&self, id: &SandboxId, spec: &CommandSpec) -> Result<Option<Finished>> {
         let args = Self::arguments(spec)?;
+        let mut known = Some(self.take_known(id).await);
         let mut events = match self.post_command_and_wait(id, &order(spec, &args, true)).await {
             Ok(events) => events,
-            Err(ApiError::Unclear(_)) => {
-                self.doubt(id).await;
-                return Ok(None);
-            }
+            Err(ApiError::Unclear(_)) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let mut kept = Kept::default();
         loop {
-            match events.next().await {
-                Ok(Some(Event::Command(command))) => {
-                    self.remember(id, &spec.name, &CommandId(command.id.clone())).await;
+            // A stream that is silent for long may be dead: the command is followed in the other way.
+            let Ok(Ok(Some(event))) = events.next_within(self.waits.idle).await else { return Ok(None) };
+            match event {
+                Event::Command(command) => {
+                    if let Some(known) = known.take() {
+                        self.put_known(id, known, &spec.name, &CommandId(command.id.clone())).await;
+                    }
                     if command.exit_code.is_some() {
                         return Ok(Some(kept.finish(exit_of(&command, self.clock.now()).unwrap_or(Exit::Code(-1)))));
                     }
                 }
-                Ok(Some(Event::Output(kind, text))) => kept.take(kind, text.as_bytes()),
-                Ok(Some(Event::Closed(_)) | None) | Err(_) => {
-                    self.doubt(id).await;
-                    return Ok(None);
-                }
+                Event::Output(kind, text) => kept.take(kind, text.as_bytes()),
+                Event::Closed(_) => return Ok(None),
             }
         }
     }

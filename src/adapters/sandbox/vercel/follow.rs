@@ -8,10 +8,11 @@ use super::stream::{Event, Events};
 use crate::domain::run::SandboxId;
 use crate::ports::sandbox::{CommandId, Output, OutputKind, Result, SandboxError};
 
-/// With nothing to read for so long, the command's state is asked for.
-const IDLE: Duration = Duration::from_secs(60);
 /// So many silent times in a row, and the stream may be dead: it is opened anew.
 const IDLE_TIMES: u32 = 5;
+/// An ended command's output is complete when so many streams in a row bring nothing new, even if
+/// none of them repeats everything.
+const ENOUGH: u32 = 10;
 /// Trouble of this length ends the following.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
@@ -24,6 +25,10 @@ pub(super) struct Follow<'a> {
     stream: Option<Open>,
     /// Streams opened in a row that brought nothing new.
     fruitless: u32,
+    /// Streams that broke in a row without bringing anything new: a line that breaks each of them is
+    /// passed over.
+    breaks: u32,
+    has_ended: bool,
     good_at: tokio::time::Instant,
 }
 
@@ -47,22 +52,27 @@ fn index(kind: OutputKind) -> usize {
 impl<'a> Follow<'a> {
     pub(super) fn new(vercel: &'a Vercel, id: &'a SandboxId, command: &'a CommandId) -> Self {
         let good_at = tokio::time::Instant::now();
-        Self { vercel, id, command, seen: [0, 0], stream: None, fruitless: 0, good_at }
+        Self { vercel, id, command, seen: [0, 0], stream: None, fruitless: 0, breaks: 0, has_ended: false, good_at }
     }
 
     pub(super) async fn next(mut self) -> Result<Option<(Output, Self)>> {
         loop {
+            if self.fruitless >= ENOUGH && self.has_ended {
+                tracing::warn!("the end of a command's output could not be made sure of");
+                return Ok(None);
+            }
             let Some(open) = &mut self.stream else {
                 self.open().await?;
                 continue;
             };
-            match open.events.next_within(IDLE).await {
+            match open.events.next_within(self.vercel.waits.idle).await {
                 Ok(Ok(Some(Event::Output(kind, text)))) => {
                     open.idle = 0;
                     if let Some(bytes) = open.unseen(kind, text) {
                         self.seen[index(kind)] += bytes.len() as u64;
                         open.was_fruitful = true;
                         self.fruitless = 0;
+                        self.breaks = 0;
                         return Ok(Some((Output { kind, bytes }, self)));
                     }
                 }
@@ -85,6 +95,7 @@ impl<'a> Follow<'a> {
                 }
                 Err(error) => {
                     tracing::debug!(error = %error, "a stream broke");
+                    self.breaks += 1;
                     self.close();
                 }
             }
@@ -107,9 +118,15 @@ impl<'a> Follow<'a> {
             Ok(has_ended) => has_ended,
             Err(error) => return self.bear(error),
         };
+        self.good_at = tokio::time::Instant::now();
+        // What was fruitless while it ran says nothing about its end.
+        if is_last && !self.has_ended {
+            self.fruitless = 0;
+        }
+        self.has_ended = is_last;
         match self.vercel.log_stream(self.id, self.command).await {
-            Ok(events) => {
-                self.good_at = tokio::time::Instant::now();
+            Ok(mut events) => {
+                events.pass_over_broken_lines(self.breaks > 1);
                 self.stream = Some(Open { events, skip: self.seen, is_last, was_fruitful: false, idle: 0 });
                 Ok(())
             }
@@ -119,7 +136,9 @@ impl<'a> Follow<'a> {
 
     /// Passing trouble is waited out, for a while.
     fn bear(&mut self, error: SandboxError) -> Result<()> {
-        let is_passing = matches!(error, SandboxError::Unavailable(_) | SandboxError::Busy { .. });
+        // Refusals, too: a token can be replaced while an agent works on.
+        let is_passing =
+            matches!(error, SandboxError::Unavailable(_) | SandboxError::Busy { .. } | SandboxError::Denied(_));
         if !is_passing || self.good_at.elapsed() > PATIENCE {
             return Err(error);
         }

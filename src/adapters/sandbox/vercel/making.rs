@@ -36,7 +36,7 @@ impl Vercel {
                     let mut session = made.session;
                     // Counted by our own clock, from before the asking.
                     session.started_at = Some(made_at.0);
-                    self.known.lock().await.insert(session.id.clone(), HashMap::new());
+                    self.known.lock().await.insert(spec.name.clone(), HashMap::new());
                     return Ok((session, shortened));
                 }
                 Err(error @ (ApiError::Unclear(_) | ApiError::Answer { status: 400 | 409, .. })) => error,
@@ -44,6 +44,12 @@ impl Vercel {
                     self.learn(&error, lifetime)?;
                     continue;
                 }
+                Err(ApiError::Answer { status: 404, message, .. }) => {
+                    return Err(SandboxError::Denied(format!(
+                        "Vercel does not know the team or the project: {message}"
+                    )));
+                }
+                Err(ApiError::Answer { status: 422, message, .. }) => return Err(SandboxError::Unavailable(message)),
                 Err(error) => return Err(error.into()),
             };
             // The answer got lost, or the name is taken: by ourselves.
@@ -119,7 +125,7 @@ impl Vercel {
         };
         let mut events = self.post_command_and_wait(id, &run).await?;
         let mut said = String::new();
-        while let Some(event) = events.next().await? {
+        while let Ok(Some(event)) = events.next_within(self.waits.idle).await? {
             match event {
                 Event::Command(wire::Command { exit_code: Some(0), .. }) => return Ok(()),
                 Event::Command(wire::Command { exit_code: Some(_), .. }) => return Err(SandboxError::Faulty(said)),

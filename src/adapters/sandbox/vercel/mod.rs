@@ -48,24 +48,45 @@ const POLL: Duration = Duration::from_millis(500);
 /// Between asking a command to end and ending it.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long an answer is waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Waits {
+    /// Of an ordinary call, and the first byte of a stream.
+    pub call: Duration,
+    /// With nothing to read on a stream for so long, it is asked whether there is more to come.
+    pub idle: Duration,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self { call: Duration::from_secs(30), idle: Duration::from_secs(60) }
+    }
+}
+
 #[derive(Debug)]
 pub struct Vercel {
     api: Api,
+    waits: Waits,
     clock: Arc<dyn Clock>,
     /// What the plan grants, learned from the API's refusals.
     longest_ms: AtomicU64,
     vcpus: AtomicU32,
     injection_refused: AtomicBool,
-    /// Commands of the sessions this process has to do with, by name. A session that is not in here
-    /// was not made here: its commands are asked for.
+    /// Commands by sandbox and name, of the sandboxes that this process has to do with. One that is
+    /// not in here may have been used elsewhere: its commands are asked for.
     known: Mutex<HashMap<String, HashMap<String, CommandId>>>,
 }
 
 impl Vercel {
     /// The error is one sentence for the operator.
     pub fn new(account: Account, clock: Arc<dyn Clock>) -> std::result::Result<Self, String> {
+        Self::with_waits(account, Waits::default(), clock)
+    }
+
+    pub fn with_waits(account: Account, waits: Waits, clock: Arc<dyn Clock>) -> std::result::Result<Self, String> {
         Ok(Self {
-            api: Api::new(account, Arc::clone(&clock))?,
+            api: Api::new(account, waits.call, Arc::clone(&clock))?,
+            waits,
             clock,
             longest_ms: AtomicU64::new(u64::MAX),
             vcpus: AtomicU32::new(VCPUS),
@@ -86,7 +107,12 @@ impl Sandbox for Vercel {
 
     fn check(&self) -> BoxFuture<'_, Result<String>> {
         Box::pin(async {
-            self.tagged(1, true).await?;
+            self.tagged(1, true).await.map_err(|error| match error {
+                error if error.is_missing() => {
+                    SandboxError::Denied(format!("Vercel does not know the project: {error}"))
+                }
+                error => error.into(),
+            })?;
             Ok(format!("vercel, project {}", self.api.project()))
         })
     }
@@ -99,6 +125,12 @@ impl Sandbox for Vercel {
             let session = self.wait_until_it_runs(&id, session).await?;
             self.set_up(&id).await?;
             Ok(Created { id, ends_at: session.deadline().map(Millis), shortened_to })
+        })
+    }
+
+    fn forget<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            self.known.lock().await.remove(&id.name);
         })
     }
 
@@ -186,8 +218,10 @@ impl Sandbox for Vercel {
                 answer => return Ok(answer?),
             };
             self.injection_refused.store(true, Ordering::Relaxed);
-            tracing::info!(error = %refused, "the plan of Vercel does not put headers on requests");
-            Err(SandboxError::Refused(refused.to_string()))
+            tracing::info!("the plan of Vercel does not put headers on requests");
+            // Not the API's words: they could repeat the header.
+            drop(refused);
+            Err(SandboxError::Refused("headers are not put on requests".to_owned()))
         })
     }
 
@@ -226,8 +260,8 @@ impl Sandbox for Vercel {
 
     fn stop<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
+            self.known.lock().await.remove(&id.name);
             if !id.session.is_empty() {
-                self.known.lock().await.remove(&id.session);
                 // What stays is stopped by being deleted.
                 if let Err(error) = self.post_stop(id).await {
                     tracing::info!(error = %error, "a session was not stopped; its sandbox is deleted");
@@ -238,6 +272,10 @@ impl Sandbox for Vercel {
     }
 
     fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn can_snapshot(&self) -> bool {
         true
     }
 

@@ -60,6 +60,7 @@ pub(super) struct Events {
     searched: usize,
     /// Inside a line that is too long.
     passing_over: bool,
+    broken_lines_pass: bool,
 }
 
 impl Events {
@@ -70,15 +71,23 @@ impl Events {
             return Err(ApiError::Unclear(format!("Vercel sent {} for a stream", kind.unwrap_or("nothing"))));
         }
         let body = answer.bytes_stream().boxed();
-        Ok(Self { body, buffer: BytesMut::new(), searched: 0, passing_over: false })
+        Ok(Self { body, buffer: BytesMut::new(), searched: 0, passing_over: false, broken_lines_pass: false })
+    }
+
+    /// Lines that cannot be read are left out, instead of ending the stream.
+    pub(super) fn pass_over_broken_lines(&mut self, pass: bool) {
+        self.broken_lines_pass = pass;
     }
 
     /// The next event; `None` at the end of the stream.
     pub(super) async fn next(&mut self) -> Answer<Option<Event>> {
         loop {
             while let Some(line) = self.buffered_line() {
-                if let Some(event) = event(&line)? {
-                    return Ok(Some(event));
+                match event(&line) {
+                    Ok(Some(event)) => return Ok(Some(event)),
+                    Ok(None) => {}
+                    Err(_) if self.broken_lines_pass => {}
+                    Err(error) => return Err(error),
                 }
             }
             match self.body.next().await {
@@ -89,7 +98,7 @@ impl Events {
         }
     }
 
-    /// As `next`, but `Ok(Err(()))` when nothing comes for a while.
+    /// As `next`, but `Ok(Err(Idle))` when nothing comes for a while.
     pub(super) async fn next_within(&mut self, idle: Duration) -> Answer<Result<Option<Event>, Idle>> {
         match tokio::time::timeout(idle, self.next()).await {
             Ok(event) => event.map(Ok),
@@ -131,7 +140,8 @@ mod tests {
     fn events(pieces: &[&[u8]]) -> Vec<String> {
         let body: Vec<reqwest::Result<Bytes>> = pieces.iter().map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
         let body = futures::stream::iter(body).boxed();
-        let mut events = Events { body, buffer: BytesMut::new(), searched: 0, passing_over: false };
+        let mut events =
+            Events { body, buffer: BytesMut::new(), searched: 0, passing_over: false, broken_lines_pass: false };
         let mut found = Vec::new();
         futures::executor::block_on(async {
             loop {
