@@ -87,9 +87,14 @@ await assert.rejects(
   Sandbox.create({ ...login, source: { type: "snapshot", snapshotId: snapshot.snapshotId } }),
 );
 
-// What is stopped answers no more; what is deleted is gone.
+// What is stopped answers no more, but the SDK wakes the sandbox for a new command.
+const endless = await warm.runCommand({ cmd: "sleep", args: ["60"], detached: true });
 await warm.stop();
-await assert.rejects(warm.runCommand("true"));
+await assert.rejects(endless.wait());
+assert.equal((await warm.runCommand("true")).exitCode, 0);
+await warm.stop();
+
+// What is deleted is gone.
 await warm.delete();
 for (const name of ["official-2", "official-3"]) await (await Sandbox.get({ ...login, name })).delete();
 await assert.rejects(Sandbox.get({ ...login, name: "official-2" }));

@@ -23,7 +23,9 @@ async fn the_official_sdk_takes_the_double_for_vercel() {
         .env("FAKE_PROJECT", double::PROJECT)
         .output();
     let output = tokio::time::timeout(std::time::Duration::from_secs(120), run).await.unwrap().unwrap();
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    let said = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
     let calls: Vec<String> = double.calls().into_iter().map(|call| call.route).collect();
-    assert!(said.contains("the official SDK is content"), "{said}\n{}", calls.join("\n"));
+    assert!(output.status.success() && said.contains("the official SDK is content"), "{said}\n{}", calls.join("\n"));
+    assert_eq!(double.violations(), Vec::<String>::new(), "the SDK is honest by definition");
+    assert!(double.resumes() > 0, "the SDK wakes what is stopped, and the double lets it");
 }
