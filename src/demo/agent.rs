@@ -39,6 +39,7 @@ pub fn agent() -> Agent {
         model_flag: None,
         default_model: None,
         env: Vec::new(),
+        home_files: Vec::new(),
         key: None,
         output: OutputFormat::Text,
     }

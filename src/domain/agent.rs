@@ -71,13 +71,16 @@ pub struct Agent {
     pub install: Option<Install>,
     /// Exits 0 when the agent is there. With `Install::Npm` its output must hold the version, too.
     pub check: Option<Vec<String>>,
-    /// Program and arguments; the prompt is its standard input.
+    /// Program and arguments; the prompt is its standard input. `{base_url}` stands for the provider's
+    /// address.
     pub command: Vec<String>,
     /// Put before the model's name. `None`: the agent has no choice of model.
     pub model_flag: Option<&'static str>,
     pub default_model: Option<&'static str>,
     /// Names and values; `{base_url}` stands for the provider's address.
     pub env: Vec<(String, String)>,
+    /// Files in its home folder: path below it, and text.
+    pub home_files: Vec<(&'static str, &'static str)>,
     /// The key it needs, and the variable that carries it.
     pub key: Option<(Provider, &'static str)>,
     pub output: OutputFormat,
@@ -114,7 +117,7 @@ impl Agent {
     }
 
     pub fn launch(&self, model: Option<&str>, base_url: &str) -> Launch {
-        let mut argv = self.command.clone();
+        let mut argv: Vec<String> = self.command.iter().map(|word| word.replace("{base_url}", base_url)).collect();
         if let (Some(flag), Some(model)) = (self.model_flag, model.or(self.default_model)) {
             argv.extend([flag.to_owned(), model.to_owned()]);
         }
@@ -133,7 +136,7 @@ fn vars(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 
 /// The agents that every instance knows.
 pub fn built_in() -> Vec<Agent> {
-    vec![claude(), opencode()]
+    vec![claude(), codex(), gemini(), opencode()]
 }
 
 /// The six names of the grammar; those without an entry in `built_in` are refused by name.
@@ -160,8 +163,59 @@ fn claude() -> Agent {
             // Without it the CLI refuses to run as uid 0, which it may be in a sandbox.
             ("IS_SANDBOX", "1"),
         ]),
+        home_files: Vec::new(),
         key: Some((Provider::Anthropic, "ANTHROPIC_API_KEY")),
         output: OutputFormat::Claude,
+    }
+}
+
+/// Tried with 0.169.0: a provider of our own keeps it from WebSockets and from reading another key,
+/// and its shells do not see ours. Its own sandbox needs a kernel that is not there.
+fn codex() -> Agent {
+    let settings = [
+        "model_providers.hireling={name=\"hireling\",base_url=\"{base_url}/v1\",env_key=\"OPENAI_API_KEY\",\
+         wire_api=\"responses\",request_max_retries=2,stream_max_retries=3}",
+        "model_provider=hireling",
+        "analytics.enabled=false",
+        "check_for_update_on_startup=false",
+        "shell_environment_policy.exclude=[\"*_KEY\",\"*TOKEN*\",\"*SECRET*\"]",
+    ];
+    let mut command = words("codex exec --json --dangerously-bypass-approvals-and-sandbox");
+    command.extend(settings.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]));
+    Agent {
+        name: "codex".into(),
+        install: Some(Install::Npm { package: "@openai/codex", version: "0.169.0" }),
+        check: Some(words("codex --version")),
+        command,
+        model_flag: Some("-m"),
+        default_model: None,
+        env: Vec::new(),
+        home_files: Vec::new(),
+        key: Some((Provider::Openai, "OPENAI_API_KEY")),
+        output: OutputFormat::Codex,
+    }
+}
+
+/// Tried with 0.61.0: without the settings it refuses another base address, without the address the
+/// repository's `.env` could set one; `--skip-trust` leaves the project's hooks and servers unread.
+fn gemini() -> Agent {
+    Agent {
+        name: "gemini".into(),
+        install: Some(Install::Npm { package: "@google/gemini-cli", version: "0.61.0" }),
+        check: Some(words("gemini --version")),
+        command: words("gemini --approval-mode yolo --output-format stream-json --skip-trust"),
+        model_flag: Some("-m"),
+        default_model: Some("gemini-2.5-pro"),
+        env: vars(&[("GEMINI_CLI_NO_RELAUNCH", "true"), ("GOOGLE_GEMINI_BASE_URL", "{base_url}")]),
+        home_files: vec![(
+            ".gemini/settings.json",
+            r#"{"security":{"auth":{"selectedType":"gemini-api-key"}},
+"general":{"enableAutoUpdate":false,"enableAutoUpdateNotification":false,"maxAttempts":3},
+"privacy":{"usageStatisticsEnabled":false},"telemetry":{"enabled":false}}
+"#,
+        )],
+        key: Some((Provider::Gemini, "GEMINI_API_KEY")),
+        output: OutputFormat::Gemini,
     }
 }
 
@@ -186,6 +240,7 @@ fn opencode() -> Agent {
             ("OPENCODE_DISABLE_LSP_DOWNLOAD", "1"),
             ("OPENCODE_DISABLE_PROJECT_CONFIG", "1"),
         ]),
+        home_files: Vec::new(),
         key: Some((Provider::Anthropic, "ANTHROPIC_API_KEY")),
         output: OutputFormat::Opencode,
     }
@@ -247,7 +302,7 @@ fn custom_agent(name: String, agent: CustomAgent) -> Result<Agent, String> {
         return Err(format!("agents.{name}.gateway: this version has no model gateway yet"));
     }
     if !agent.output.is_readable() {
-        return Err(format!("agents.{name}.output: this version reads text, claude and opencode"));
+        return Err(format!("agents.{name}.output: this version reads text, claude, codex, gemini and opencode"));
     }
     Ok(Agent {
         name,
@@ -257,6 +312,7 @@ fn custom_agent(name: String, agent: CustomAgent) -> Result<Agent, String> {
         model_flag: None,
         default_model: None,
         env: agent.env.into_iter().collect(),
+        home_files: Vec::new(),
         key: None,
         output: agent.output,
     })
@@ -272,6 +328,8 @@ mod tests {
         assert_eq!(launch.argv[..2], ["claude", "-p"]);
         assert_eq!(launch.argv[launch.argv.len() - 2..], ["--model", "opus"]);
         assert!(launch.env.contains(&("ANTHROPIC_BASE_URL".into(), "https://models.test".into())));
+        let codex = codex().launch(None, "https://m").argv;
+        assert!(codex.iter().any(|word| word.contains(r#"base_url="https://m/v1""#)), "{codex:?}");
         assert!(opencode().launch(None, "https://m").env[0].1.contains(r#""baseURL":"https://m/v1""#));
     }
 
@@ -293,7 +351,7 @@ mod tests {
             ("[agents.\"a b\"]\ncommand = [\"x\"]", "choose another name"),
             ("[agents.ours]\ncommand = [\"x\"]\nkey = 1", "unknown field"),
             ("[agents.ours]\ncommand = [\"x\"]\ninstall = [\"y\"]", "needs a check"),
-            ("[agents.ours]\ncommand = [\"x\"]\noutput = \"codex\"", "reads text"),
+            ("[agents.ours]\ncommand = [\"x\"]\noutput = \"cursor\"", "reads text"),
         ] {
             let error = custom(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");

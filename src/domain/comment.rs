@@ -136,7 +136,7 @@ impl StatusComment<'_> {
             notes.push(format!("> [!NOTE]\n> {}\n", inline(note)));
         }
         if let Some(kept) = &self.facts.kept {
-            let until = kept.until.rfc3339();
+            let until = kept.until.for_people();
             let what = match &kept.address {
                 Some(address) => format!("[look at it]({address}) until {until} ({})", code(&kept.about)),
                 None => format!("until {until}; {}", inline(&kept.about)),

@@ -129,6 +129,11 @@ impl Millis {
             .to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
     }
 
+    /// For people: `2026-11-22 10:00 UTC`.
+    pub fn for_people(self) -> String {
+        chrono::DateTime::from_timestamp_millis(self.0).unwrap_or_default().format("%Y-%m-%d %H:%M UTC").to_string()
+    }
+
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         chrono::DateTime::parse_from_rfc3339(text).ok().map(|at| Self(at.timestamp_millis()))
     }
@@ -150,6 +155,7 @@ mod tests {
     fn times_read_and_write_as_github_does() {
         let at = Millis::parse_rfc3339("2026-11-22T10:00:00Z").unwrap();
         assert_eq!(at.rfc3339(), "2026-11-22T10:00:00Z");
+        assert_eq!(at.for_people(), "2026-11-22 10:00 UTC");
         assert_eq!(at.day(), 20_779);
     }
 }

@@ -16,6 +16,8 @@ use crate::domain::network::{Injection, Network};
 use crate::domain::run::SandboxId;
 use crate::domain::secret::Secret;
 
+/// The agent's home folder, from where a command starts.
+pub const HOME: &str = "../home";
 /// No provider lets one command run longer (Vercel's bound, section 4.3 of its API).
 pub const LONGEST_COMMAND: Duration = Duration::from_secs(5 * 3600);
 /// Where npm puts programs: the `bin` below it is on the path.

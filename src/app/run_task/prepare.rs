@@ -13,7 +13,7 @@ use super::{RunContext, retry_wait};
 use crate::domain::failure::Failure;
 use crate::domain::network::Injection;
 use crate::domain::secret::Secret;
-use crate::ports::sandbox::{NPM_PREFIX, SandboxError};
+use crate::ports::sandbox::{HOME, NPM_PREFIX, SCRATCH, SandboxError};
 
 const GIT_TIMEOUT: Duration = Duration::from_secs(600);
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(600);
@@ -23,6 +23,7 @@ const DEPTH: &str = "--depth=50";
 const FETCH_TRIES: u32 = 3;
 pub(super) async fn prepare(ctx: &mut RunContext) -> Result<(), Stop> {
     install_agent(ctx).await?;
+    place_home_files(ctx).await?;
     fetch_code(ctx).await?;
     if ctx.task.options.install {
         install_dependencies(ctx, "project").await?;
@@ -44,6 +45,27 @@ async fn install_agent(ctx: &RunContext) -> Result<(), Stop> {
     }
     let checked = run_short(ctx, "agent-check-again", check, &[], CHECK_TIMEOUT).await?;
     if is_there(&checked) { Ok(()) } else { Err(fault(format!("{}\n{}", checked.stdout, checked.tail))) }
+}
+
+/// The agent's own settings. Only the scratch folder can be written from outside.
+async fn place_home_files(ctx: &RunContext) -> Result<(), Stop> {
+    let agent = ctx.agent()?;
+    let sandbox = ctx.sandbox()?;
+    let sandbox = &sandbox;
+    for (number, (path, text)) in agent.home_files.iter().enumerate() {
+        let name = format!("home-file-{number}");
+        let file = &name;
+        ctx.patiently_in_sandbox(
+            || async move { Ok(ctx.app.sandbox.write_file(sandbox, file, text.as_bytes()).await?) },
+        )
+        .await?;
+        let place = ["install", "-D", "-m", "600", "--", &format!("{SCRATCH}/{name}"), &format!("{HOME}/{path}")];
+        let placed = run_short(ctx, &name, &place.map(ToOwned::to_owned), &[], CHECK_TIMEOUT).await?;
+        if !placed.is_ok() {
+            return Err(Stop::Failed(Failure::InstallFailed { agent: agent.name.clone(), tail: placed.tail }));
+        }
+    }
+    Ok(())
 }
 
 /// Git settings that keep a hostile repository from running anything (threat T07).

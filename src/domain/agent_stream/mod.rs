@@ -2,6 +2,8 @@
 //! Pure: the recorded streams of the real programs are the tests.
 
 mod claude;
+mod codex;
+mod gemini;
 mod opencode;
 
 use serde::{Deserialize, Serialize};
@@ -30,7 +32,7 @@ pub enum OutputFormat {
 impl OutputFormat {
     /// Whether a parser for it is in this version.
     pub fn is_readable(self) -> bool {
-        matches!(self, Self::Text | Self::Claude | Self::Opencode)
+        matches!(self, Self::Text | Self::Claude | Self::Codex | Self::Gemini | Self::Opencode)
     }
 }
 
@@ -131,6 +133,7 @@ pub struct Transcript {
     failure: Option<(AgentFault, String)>,
     is_done: bool,
     stderr: std::collections::VecDeque<String>,
+    fragments: gemini::Fragments,
 }
 
 impl Transcript {
@@ -144,6 +147,7 @@ impl Transcript {
             failure: None,
             is_done: false,
             stderr: std::collections::VecDeque::new(),
+            fragments: gemini::Fragments::default(),
         }
     }
 
@@ -155,11 +159,11 @@ impl Transcript {
                 json_or_log(line, |line| opencode::session(line).into_iter().chain(opencode::events(line)).collect())
             }
             OutputFormat::Opencode => json_or_log(line, opencode::events),
-            OutputFormat::Text
-            | OutputFormat::Codex
-            | OutputFormat::Copilot
-            | OutputFormat::Cursor
-            | OutputFormat::Gemini => vec![AgentEvent::Text(line.to_owned())],
+            OutputFormat::Codex => json_or_log(line, codex::events),
+            OutputFormat::Gemini => json_or_log(line, |line| self.fragments.events(line)),
+            OutputFormat::Text | OutputFormat::Copilot | OutputFormat::Cursor => {
+                vec![AgentEvent::Text(line.to_owned())]
+            }
         };
         events.iter().for_each(|event| self.note(event));
         events
@@ -246,7 +250,7 @@ impl Transcript {
     }
 }
 
-fn json_or_log(line: &str, read: fn(&Value) -> Vec<AgentEvent>) -> Vec<AgentEvent> {
+fn json_or_log(line: &str, read: impl FnOnce(&Value) -> Vec<AgentEvent>) -> Vec<AgentEvent> {
     match serde_json::from_str::<Value>(line) {
         Ok(value) if value.is_object() => read(&value),
         _ => vec![AgentEvent::Log(line.to_owned())],
@@ -282,7 +286,11 @@ fn plan_items(todos: &Value) -> Vec<String> {
         .as_array()
         .into_iter()
         .flatten()
-        .filter_map(|item| Some(format!("[{}] {}", mark(str_of(item, "/status")), str_of(item, "/content")?)))
+        .filter_map(|item| {
+            let is_done = item.get("completed").and_then(Value::as_bool).unwrap_or(false);
+            let status = if is_done { Some("completed") } else { str_of(item, "/status") };
+            Some(format!("[{}] {}", mark(status), str_of(item, "/content").or(str_of(item, "/text"))?))
+        })
         .take(50)
         .collect()
 }

@@ -65,6 +65,16 @@ fn claude_code_is_understood() {
 }
 
 #[test]
+fn codex_is_understood() {
+    check("codex", OutputFormat::Codex);
+}
+
+#[test]
+fn gemini_is_understood() {
+    check("gemini", OutputFormat::Gemini);
+}
+
+#[test]
 fn opencode_is_understood() {
     check("opencode", OutputFormat::Opencode);
 }
@@ -72,19 +82,34 @@ fn opencode_is_understood() {
 #[test]
 fn a_refused_key_is_told_from_other_trouble() {
     use hireling::domain::agent_stream::AgentFault;
-    for (folder, format) in [("claude", OutputFormat::Claude), ("opencode", OutputFormat::Opencode)] {
-        for (case, fault) in [
-            ("auth-failed", AgentFault::Auth),
-            ("model-not-found", AgentFault::Model),
-            ("server-error", AgentFault::Overloaded),
-        ] {
-            let file = format!("{}/tests/fixtures/agents/{folder}/{case}.jsonl", env!("CARGO_MANIFEST_DIR"));
-            let mut transcript = Transcript::new(format);
-            std::fs::read_to_string(file).unwrap().lines().for_each(|line| drop(transcript.stdout(line)));
-            let AgentEnd::Failed { fault: found, .. } = transcript.end(Exit::Code(1)) else {
-                panic!("{folder}/{case}")
-            };
-            assert_eq!(found, fault, "{folder}/{case}");
-        }
+    for (folder, case, fault) in [
+        ("claude", "auth-failed", AgentFault::Auth),
+        ("claude", "model-not-found", AgentFault::Model),
+        ("claude", "server-error", AgentFault::Overloaded),
+        ("opencode", "auth-failed", AgentFault::Auth),
+        ("opencode", "model-not-found", AgentFault::Model),
+        ("opencode", "server-error", AgentFault::Overloaded),
+        ("codex", "auth-failed", AgentFault::Auth),
+        ("codex", "no-credentials", AgentFault::Auth),
+        ("codex", "rate-limited", AgentFault::RateLimit),
+        ("codex", "server-error", AgentFault::Overloaded),
+        ("codex", "stream-dropped", AgentFault::Overloaded),
+        ("gemini", "auth-failed", AgentFault::Auth),
+        ("gemini", "model-not-found", AgentFault::Model),
+        ("gemini", "rate-limited", AgentFault::RateLimit),
+        ("gemini", "server-error", AgentFault::Overloaded),
+        ("gemini", "max-turns", AgentFault::Limit),
+    ] {
+        let format = match folder {
+            "claude" => OutputFormat::Claude,
+            "codex" => OutputFormat::Codex,
+            "gemini" => OutputFormat::Gemini,
+            _ => OutputFormat::Opencode,
+        };
+        let file = format!("{}/tests/fixtures/agents/{folder}/{case}.jsonl", env!("CARGO_MANIFEST_DIR"));
+        let mut transcript = Transcript::new(format);
+        std::fs::read_to_string(file).unwrap().lines().for_each(|line| drop(transcript.stdout(line)));
+        let AgentEnd::Failed { fault: found, .. } = transcript.end(Exit::Code(1)) else { panic!("{folder}/{case}") };
+        assert_eq!(found, fault, "{folder}/{case}");
     }
 }

@@ -13,7 +13,7 @@ async fn questions_are_answered_at_once() {
         agents.contains("| `claude` | there | default |") && agents.contains("| `ours` | needs none |"),
         "{agents}"
     );
-    assert!(agents.contains("| `codex` | not in this version |"), "{agents}");
+    assert!(agents.contains("| `cursor` | not in this version |"), "{agents}");
     let comment = world.comment(PERSON, "/agent ours fix it").await;
     world.ended(comment).await;
     world.comment(PERSON, "/agent status").await;

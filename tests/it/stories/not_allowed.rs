@@ -54,8 +54,8 @@ async fn a_faulty_command_gets_one_reply_that_points_at_the_fault() {
     assert!(answer.contains("Did you mean `--model`?"), "{answer}");
     assert!(answer.contains("/agent ours --modle x fix it\n            ^^^^^^^\n"), "{answer}");
 
-    world.comment(PERSON, "/agent codex fix it").await;
-    assert!(world.answer(1).await.contains("This version does not run `codex` yet."));
+    world.comment(PERSON, "/agent cursor fix it").await;
+    assert!(world.answer(1).await.contains("This version does not run `cursor` yet."));
     world.comment(PERSON, "/agent cladue fix it").await;
     assert!(world.answer(2).await.contains("Did you mean `claude`?"));
     world.comment(PERSON, "/agent retry").await;

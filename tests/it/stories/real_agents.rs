@@ -28,8 +28,8 @@ struct Model {
 }
 
 impl Model {
-    /// `tool`: how this agent's tool for commands is called.
-    async fn start(tool: &str) -> Option<Self> {
+    /// `tool`: how this agent's tool for commands is called; `argument`: what it calls the command.
+    async fn start(tool: &str, argument: &str) -> Option<Self> {
         let cache = std::env::var("TEST_CACHE").ok()?;
         let program = format!("{cache}/node_modules/.bin/llmock");
         if !std::path::Path::new(&program).exists() {
@@ -45,7 +45,7 @@ impl Model {
               "response": { "error": { "message": "invalid x-api-key", "type": "authentication_error" }, "status": 401 } },
             { "match": { "userMessage": "SCRIPTED-EDIT", "hasToolResult": false },
               "response": { "content": "I will fix it.",
-                            "toolCalls": [{ "name": tool, "arguments": { "command": command, "description": "fix" } }] } },
+                            "toolCalls": [{ "name": tool, "arguments": { argument: command, "description": "fix" } }] } },
             { "match": { "userMessage": "SCRIPTED-EDIT", "hasToolResult": true },
               "response": { "content": "Fixed the typo in README.md.", "usage": { "input_tokens": 100, "output_tokens": 7 } } },
             { "match": {}, "response": { "content": "A title" } },
@@ -84,8 +84,15 @@ async fn a_real_agent_opens_a_pull_request(agent: &str, version: &str, tool: &st
     if !is_installed(agent, version).await {
         return;
     }
-    let Some(model) = Model::start(tool).await else { return };
+    let argument = if agent == "codex" { "cmd" } else { "command" };
+    let Some(model) = Model::start(tool, argument).await else { return };
     let mut builder = Builder::new(Engine::Sqlite).setting("ANTHROPIC_BASE_URL", &model.url);
+    let key = builder.canary.clone();
+    builder = builder
+        .setting("OPENAI_BASE_URL", &model.url)
+        .setting("OPENAI_API_KEY", &key)
+        .setting("GEMINI_BASE_URL", &model.url)
+        .setting("GEMINI_API_KEY", &key);
     if on_vercel {
         builder = builder.on_vercel().await;
     }
@@ -127,7 +134,12 @@ async fn a_real_agent_opens_a_pull_request(agent: &str, version: &str, tool: &st
 }
 
 fn model_of(agent: &str) -> &'static str {
-    if agent == "opencode" { "anthropic/claude-sonnet-4-5" } else { "claude-sonnet-4-5" }
+    match agent {
+        "opencode" => "anthropic/claude-sonnet-4-5",
+        "codex" => "gpt-5.5",
+        "gemini" => "gemini-2.5-flash",
+        _ => "claude-sonnet-4-5",
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,4 +155,14 @@ async fn claude_code_opens_a_pull_request_from_a_vercel_sandbox() {
 #[tokio::test(flavor = "multi_thread")]
 async fn opencode_opens_a_pull_request() {
     a_real_agent_opens_a_pull_request("opencode", "1.18.33", "bash", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codex_opens_a_pull_request() {
+    a_real_agent_opens_a_pull_request("codex", "0.169.0", "exec_command", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gemini_opens_a_pull_request() {
+    a_real_agent_opens_a_pull_request("gemini", "0.61.0", "run_shell_command", false).await;
 }
