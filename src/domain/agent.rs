@@ -301,9 +301,6 @@ fn custom_agent(name: String, agent: CustomAgent) -> Result<Agent, String> {
     if !agent.gateway.is_empty() {
         return Err(format!("agents.{name}.gateway: this version has no model gateway yet"));
     }
-    if !agent.output.is_readable() {
-        return Err(format!("agents.{name}.output: this version reads text, claude, codex, gemini and opencode"));
-    }
     Ok(Agent {
         name,
         install: agent.install.map(Install::Argv),
@@ -351,7 +348,7 @@ mod tests {
             ("[agents.\"a b\"]\ncommand = [\"x\"]", "choose another name"),
             ("[agents.ours]\ncommand = [\"x\"]\nkey = 1", "unknown field"),
             ("[agents.ours]\ncommand = [\"x\"]\ninstall = [\"y\"]", "needs a check"),
-            ("[agents.ours]\ncommand = [\"x\"]\noutput = \"cursor\"", "reads text"),
+            ("[agents.ours]\ncommand = [\"x\"]\noutput = \"yaml\"", "unknown variant"),
         ] {
             let error = custom(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");

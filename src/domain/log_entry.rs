@@ -75,7 +75,10 @@ pub fn lines_of(event: &AgentEvent) -> Vec<Line> {
         AgentEvent::Retry(text) | AgentEvent::Warning(text) => each(Kind::Error, text),
         AgentEvent::Failed { message, .. } => each(Kind::Error, message),
         AgentEvent::Done { text: Some(text) } => each(Kind::Success, text),
-        AgentEvent::Started { .. } | AgentEvent::Usage(_) | AgentEvent::Done { text: None } => Vec::new(),
+        AgentEvent::Started { .. }
+        | AgentEvent::Session(_)
+        | AgentEvent::Usage(_)
+        | AgentEvent::Done { text: None } => Vec::new(),
     }
 }
 

@@ -3,6 +3,8 @@
 
 mod claude;
 mod codex;
+mod copilot;
+mod cursor;
 mod gemini;
 mod opencode;
 
@@ -29,13 +31,6 @@ pub enum OutputFormat {
     Opencode,
 }
 
-impl OutputFormat {
-    /// Whether a parser for it is in this version.
-    pub fn is_readable(self) -> bool {
-        matches!(self, Self::Text | Self::Claude | Self::Codex | Self::Gemini | Self::Opencode)
-    }
-}
-
 /// What an agent did, whichever it is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AgentEvent {
@@ -43,6 +38,8 @@ pub enum AgentEvent {
         session: Option<String>,
         model: Option<String>,
     },
+    /// The conversation's id, where it is told at the end.
+    Session(String),
     Text(String),
     Reasoning(String),
     ToolCall {
@@ -161,9 +158,9 @@ impl Transcript {
             OutputFormat::Opencode => json_or_log(line, opencode::events),
             OutputFormat::Codex => json_or_log(line, codex::events),
             OutputFormat::Gemini => json_or_log(line, |line| self.fragments.events(line)),
-            OutputFormat::Text | OutputFormat::Copilot | OutputFormat::Cursor => {
-                vec![AgentEvent::Text(line.to_owned())]
-            }
+            OutputFormat::Copilot => json_or_log(line, copilot::events),
+            OutputFormat::Cursor => json_or_log(line, cursor::events),
+            OutputFormat::Text => vec![AgentEvent::Text(line.to_owned())],
         };
         events.iter().for_each(|event| self.note(event));
         events
@@ -184,6 +181,7 @@ impl Transcript {
                 self.session = session.clone().or(self.session.take());
                 self.model = model.clone().or(self.model.take());
             }
+            AgentEvent::Session(session) => self.session = Some(session.clone()),
             AgentEvent::Text(text) if self.format == OutputFormat::Text => {
                 // Plain text has no marked end: its last paragraphs are the answer.
                 let so_far = self.text.take().unwrap_or_default();

@@ -75,6 +75,36 @@ fn gemini_is_understood() {
 }
 
 #[test]
+fn copilot_is_understood() {
+    check("copilot", OutputFormat::Copilot);
+}
+
+/// Its streams are made by hand, after the documentation.
+#[test]
+fn cursor_is_understood() {
+    let read = |case: &str| {
+        let file = format!("{}/tests/fixtures/agents/cursor/{case}.synthetic.jsonl", env!("CARGO_MANIFEST_DIR"));
+        let mut transcript = Transcript::new(OutputFormat::Cursor);
+        let text = std::fs::read_to_string(file).unwrap();
+        let events: Vec<_> = text.lines().flat_map(|line| transcript.stdout(line)).collect();
+        (transcript, events.iter().filter_map(name_of).collect::<Vec<_>>())
+    };
+    let (transcript, events) = read("edit");
+    let call = ["tool_call", "tool_result"];
+    let wanted = [&["started", "text"][..], &call, &["text"], &call, &call, &["text"]].concat();
+    assert_eq!(events, wanted);
+    assert_eq!(transcript.end(Exit::Code(0)), AgentEnd::Done);
+    assert_eq!(transcript.text.as_deref(), Some("Done: fixed the typo in README.md."));
+    assert_eq!(transcript.usage.unwrap().input_tokens, 514);
+    let (transcript, _) = read("truncated");
+    assert!(matches!(transcript.end(Exit::Code(0)), AgentEnd::Failed { .. }), "an end without a result is none");
+    let (mut transcript, _) = read("auth-failed");
+    transcript.stderr("Error: Authentication required.");
+    let AgentEnd::Failed { message, .. } = transcript.end(Exit::Code(1)) else { panic!("it failed") };
+    assert!(message.contains("Authentication required"), "{message}");
+}
+
+#[test]
 fn opencode_is_understood() {
     check("opencode", OutputFormat::Opencode);
 }
@@ -94,6 +124,9 @@ fn a_refused_key_is_told_from_other_trouble() {
         ("codex", "rate-limited", AgentFault::RateLimit),
         ("codex", "server-error", AgentFault::Overloaded),
         ("codex", "stream-dropped", AgentFault::Overloaded),
+        ("copilot", "auth-failed", AgentFault::Auth),
+        ("copilot", "model-not-found", AgentFault::Model),
+        ("copilot", "server-error", AgentFault::Overloaded),
         ("gemini", "auth-failed", AgentFault::Auth),
         ("gemini", "model-not-found", AgentFault::Model),
         ("gemini", "rate-limited", AgentFault::RateLimit),
@@ -103,6 +136,7 @@ fn a_refused_key_is_told_from_other_trouble() {
         let format = match folder {
             "claude" => OutputFormat::Claude,
             "codex" => OutputFormat::Codex,
+            "copilot" => OutputFormat::Copilot,
             "gemini" => OutputFormat::Gemini,
             _ => OutputFormat::Opencode,
         };
