@@ -164,6 +164,10 @@ async fn follow(
             piece = output.next() => match piece {
                 Some(Ok(piece)) => {
                     reader.take(&piece);
+                    if reader.transcript.is_hopeless() && !reader.is_stopped {
+                        reader.is_stopped = true;
+                        stop(ctx, sandbox, command).await;
+                    }
                     if reader.is_full() {
                         reader.flush(ctx).await?;
                     }
@@ -206,6 +210,14 @@ async fn follow(
     .await
 }
 
+/// Ends an agent that waits in vain. Where that fails, its time limit ends it.
+async fn stop(ctx: &RunContext, sandbox: &SandboxId, command: &CommandId) {
+    tracing::info!("the agent waits in vain; it is stopped");
+    if let Err(error) = ctx.app.sandbox.kill(sandbox, command).await {
+        tracing::warn!(error = %ctx.redacted(&error.to_string()), "the agent was not stopped");
+    }
+}
+
 /// Cuts bytes into lines, lines into events, events into log lines.
 struct Reader {
     transcript: Transcript,
@@ -215,6 +227,8 @@ struct Reader {
     lines: Vec<Line>,
     /// Their size.
     bytes: usize,
+    /// The agent was ended because it waited in vain.
+    is_stopped: bool,
     /// How far the log reached when this worker took the run.
     logged: LogPosition,
     redactor: Redactor,
@@ -261,6 +275,7 @@ impl Reader {
             stderr: Cutter::default(),
             lines: Vec::new(),
             bytes: 0,
+            is_stopped: false,
             logged: ctx.run.log_at,
             redactor: ctx.redactor.clone(),
         })

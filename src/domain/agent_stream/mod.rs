@@ -15,6 +15,8 @@ use super::text::cut_marked;
 
 /// The longest text kept of one event.
 const MAX_EVENT_BYTES: usize = 16 * 1024;
+/// Its waits grow (0.8 s, 6 s, 16 s): the third is the last that is worth waiting for.
+const NETWORK_WAITS: u32 = 3;
 /// Error lines kept for the sentence about a failed agent.
 const STDERR_LINES: usize = 20;
 
@@ -131,6 +133,8 @@ pub struct Transcript {
     is_done: bool,
     stderr: std::collections::VecDeque<String>,
     fragments: gemini::Fragments,
+    /// Times in a row that the agent said it waits for the network.
+    network_waits: u32,
 }
 
 impl Transcript {
@@ -145,6 +149,7 @@ impl Transcript {
             is_done: false,
             stderr: std::collections::VecDeque::new(),
             fragments: gemini::Fragments::default(),
+            network_waits: 0,
         }
     }
 
@@ -164,6 +169,12 @@ impl Transcript {
         };
         events.iter().for_each(|event| self.note(event));
         events
+    }
+
+    /// Whether the agent waits for something that does not come and will not end by itself: Codex goes
+    /// on for ever where its model's host cannot be reached.
+    pub fn is_hopeless(&self) -> bool {
+        self.network_waits >= NETWORK_WAITS
     }
 
     /// One line of standard error.
@@ -191,6 +202,7 @@ impl Transcript {
                 self.text = joined.get(start..).map(ToOwned::to_owned);
             }
             AgentEvent::Text(text) => {
+                self.network_waits = 0;
                 self.text = Some(text.clone());
                 self.is_done = false;
             }
@@ -210,6 +222,12 @@ impl Transcript {
                 }
             }
             AgentEvent::Failed { fault, message } => self.failure = Some((*fault, message.clone())),
+            AgentEvent::Retry(message) if message.contains("waiting for network") => {
+                self.network_waits += 1;
+                if self.is_hopeless() {
+                    self.failure = Some((AgentFault::Overloaded, message.clone()));
+                }
+            }
             AgentEvent::ToolResult { .. }
             | AgentEvent::Reasoning(_)
             | AgentEvent::Plan { .. }

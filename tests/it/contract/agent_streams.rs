@@ -124,6 +124,7 @@ fn a_refused_key_is_told_from_other_trouble() {
         ("codex", "rate-limited", AgentFault::RateLimit),
         ("codex", "server-error", AgentFault::Overloaded),
         ("codex", "stream-dropped", AgentFault::Overloaded),
+        ("codex", "network-unreachable", AgentFault::Overloaded),
         ("copilot", "auth-failed", AgentFault::Auth),
         ("copilot", "model-not-found", AgentFault::Model),
         ("copilot", "server-error", AgentFault::Overloaded),

@@ -154,3 +154,26 @@ async fn a_status_comment_that_somebody_deletes_comes_once_more() {
     assert!(world.only_answer().await.contains("**Done.**"));
     world.finish().await;
 }
+
+/// Codex goes on for ever where its model cannot be reached.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_waits_in_vain_is_stopped() {
+    for on_vercel in [false, true] {
+        let mut builder = Builder::new(Engine::Sqlite);
+        if on_vercel {
+            builder = builder.on_vercel().await;
+        }
+        let mut world = builder.start().await.unwrap();
+        let wait = r#"{"type":"error","message":"Reconnecting... waiting for network (no route)"}"#;
+        let script = format!("for n in 1 2 3; do echo '{wait}'; done; sleep 600");
+        let script = toml::Value::String(script);
+        world.add_agents(&format!("[agents.waiting]\ncommand = [\"sh\", \"-c\", {script}]\noutput = \"codex\"\n"));
+        world.stop().await;
+        world.restart().await;
+        let comment = world.comment(PERSON, "/agent waiting").await;
+        assert_eq!(world.ended(comment).await, "confused");
+        let answer = world.only_answer().await;
+        assert!(answer.contains("The model of waiting did not answer.") && answer.contains("no route"), "{answer}");
+        world.finish().await;
+    }
+}
