@@ -21,9 +21,12 @@ while [ $# -gt 1 ]; do
 done
 [ -n "$prefix" ] || exit 0
 mkdir -p "$prefix/bin"
-case "$1" in
-  *claude-code@*) name=claude ;;
-  *) name=${1%-ai@*} ;;
+package=${1##*/}
+case "$package" in
+  claude-code@*) name=claude ;;
+  gemini-cli@*) name=gemini ;;
+  opencode-ai@*) name=opencode ;;
+  *) name=${package%%@*} ;;
 esac
 printf '#!/bin/sh\necho "%s"\n' "${1##*@}" > "$prefix/bin/$name"
 chmod +x "$prefix/bin/$name"
@@ -31,7 +34,8 @@ chmod +x "$prefix/bin/$name"
 
 /// A machine on which npm is the script above and no agent is installed.
 fn programs(dir: &Path) -> String {
-    for (name, text) in [("npm", NPM), ("claude", "#!/bin/sh\nexit 127\n"), ("opencode", "#!/bin/sh\nexit 127\n")] {
+    let built_in = hireling::domain::agent::built_in().into_iter().map(|agent| (agent.name, "#!/bin/sh\nexit 127\n"));
+    for (name, text) in built_in.chain([("npm".to_owned(), NPM)]) {
         let path = dir.join(name);
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
