@@ -16,7 +16,7 @@ use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio_rustls::rustls::{self, ServerConfig};
 use tokio_util::sync::CancellationToken;
 
-use super::Inner;
+use super::{Inner, accept};
 
 pub struct Firewall {
     /// Where the host is, with TLS.
@@ -40,14 +40,7 @@ pub async fn start(inner: Arc<Inner>, upstream: String, stop: CancellationToken)
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
     tokio::spawn(async move {
-        loop {
-            let stream = tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
-                    Err(_) => continue,
-                },
-                () = stop.cancelled() => return,
-            };
+        accept(listener, stop, |stream| {
             let (inner, upstream, acceptor) = (Arc::clone(&inner), upstream.clone(), acceptor.clone());
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
@@ -55,7 +48,8 @@ pub async fn start(inner: Arc<Inner>, upstream: String, stop: CancellationToken)
                 let _ =
                     hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
             });
-        }
+        })
+        .await;
     });
     Firewall { url, authority: made.cert.pem() }
 }

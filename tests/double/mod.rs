@@ -23,7 +23,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -267,15 +267,20 @@ async fn end_what_is_due(inner: Arc<Inner>, stop: CancellationToken) {
 
 type Body = BoxBody<Bytes, std::io::Error>;
 
-async fn serve(listener: TcpListener, inner: Arc<Inner>, stop: CancellationToken) {
+/// Hands on each connection until told to stop.
+async fn accept(listener: TcpListener, stop: CancellationToken, take: impl Fn(TcpStream)) {
     loop {
-        let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(_) => continue,
+        tokio::select! {
+            accepted = listener.accept() => if let Ok((stream, _)) = accepted {
+                take(stream);
             },
             () = stop.cancelled() => return,
-        };
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, inner: Arc<Inner>, stop: CancellationToken) {
+    accept(listener, stop.clone(), |stream| {
         let (inner, stop) = (Arc::clone(&inner), stop.clone());
         tokio::spawn(async move {
             let service = service_fn(|request| handle(Arc::clone(&inner), request));
@@ -285,7 +290,8 @@ async fn serve(listener: TcpListener, inner: Arc<Inner>, stop: CancellationToken
                 () = stop.cancelled() => {}
             }
         });
-    }
+    })
+    .await;
 }
 
 /// An `Err` ends the connection without an answer.
