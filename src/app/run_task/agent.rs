@@ -93,7 +93,10 @@ async fn time_limit(ctx: &mut RunContext, sandbox: &SandboxId) -> Result<Duratio
                     ctx.run.facts.sandbox_ends_at = ends_at;
                     ctx.record(&[]).await?;
                 }
-                Err(error) => tracing::info!(error = %error, "the sandbox's life was not extended"),
+                Err(error) => {
+                    let error = ctx.redacted(&error.to_string());
+                    tracing::info!(error = %error, "the sandbox's life was not extended");
+                }
             }
         }
     }
@@ -173,15 +176,11 @@ async fn follow(
                     }
                 }
                 Some(Err(error)) => {
-                    tracing::warn!(error = %error, "the agent's output cannot be read");
-                    // What was read so far is the reader's: it stays in the log.
+                    tracing::warn!(error = %ctx.redacted(&error.to_string()), "the agent's output cannot be read");
+                    // What was read so far stays in the log.
                     reader.finish();
                     reader.flush(ctx).await?;
-                    return Err(match error {
-                        SandboxError::Gone => Stop::SandboxLost,
-                        SandboxError::Denied(_) => Stop::Failed(Failure::SandboxDenied),
-                        _ => Stop::Failed(Failure::SandboxFailed),
-                    });
+                    return Err(after_unreadable_output(&error));
                 }
                 None => break,
             },
@@ -208,6 +207,15 @@ async fn follow(
         }
     })
     .await
+}
+
+/// The stream has waited passing trouble out already: what is left is final.
+fn after_unreadable_output(error: &SandboxError) -> Stop {
+    match error {
+        SandboxError::Gone => Stop::SandboxLost,
+        SandboxError::Denied(_) => Stop::Failed(Failure::SandboxDenied),
+        _ => Stop::Failed(Failure::SandboxFailed),
+    }
 }
 
 /// Ends an agent that waits in vain. Where that fails, its time limit ends it.

@@ -206,7 +206,10 @@ impl Transcript {
                 self.text = Some(text.clone());
                 self.is_done = false;
             }
-            AgentEvent::ToolCall { .. } => self.is_done = false,
+            AgentEvent::ToolCall { .. } => {
+                self.is_done = false;
+                self.network_waits = 0;
+            }
             AgentEvent::Usage(usage) => {
                 let sum = self.usage.get_or_insert_default();
                 sum.input_tokens += usage.input_tokens;
