@@ -64,6 +64,8 @@ enum Command {
         /// The delivery's GUID, as GitHub and the ledger show it
         id: String,
     },
+    /// Re-seal every stored secret with the first ENCRYPTION_KEY, beside a running service
+    RotateKeys,
     /// Make or renew the sandbox snapshot with the agents' CLIs in it
     Snapshot,
     /// Stands over one command of a local sandbox; started by the service itself
@@ -106,8 +108,10 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<bool> {
     let source = Source::environment()?;
     let mut log = LogConfig::from_source(&source)?;
-    if matches!(command, Command::Demo { .. } | Command::Check | Command::Migrate | Command::Snapshot)
-        && log.filter == "info"
+    if matches!(
+        command,
+        Command::Demo { .. } | Command::Check | Command::Migrate | Command::RotateKeys | Command::Snapshot
+    ) && log.filter == "info"
     {
         // These talk to a person themselves.
         "error".clone_into(&mut log.filter);
@@ -127,6 +131,7 @@ async fn run(command: Command) -> anyhow::Result<bool> {
         }
         Command::Check => Ok(check(&source).await),
         Command::Replay { id } => replay(&source, id).await,
+        Command::RotateKeys => rotate_keys(&source).await,
         Command::Snapshot => snapshot(&source).await,
         Command::Supervise => Ok(true),
     }
@@ -200,10 +205,25 @@ async fn snapshot(source: &Source) -> anyhow::Result<bool> {
     let config = Config::from_source(source)?;
     let app = service::visitor(config, own_program()?).await?;
     println!("Installing the agents in a sandbox; this takes minutes.");
-    let id = app.make_snapshot().await?;
-    println!("New sandboxes start from {id}.");
+    let made = app.make_snapshot().await?;
+    println!("New sandboxes start from {}.", made.id);
+    for (agent, _) in made.left_out {
+        println!("{agent} could not be installed; it is left out (the log says why).");
+    }
     app.store.close().await;
     Ok(true)
+}
+
+async fn rotate_keys(source: &Source) -> anyhow::Result<bool> {
+    let config = Config::from_source(source)?;
+    let app = service::visitor(config, own_program()?).await?;
+    let rotated = app.rotate_keys().await?;
+    app.store.close().await;
+    println!("{} sealed anew, {} sealed with the first key before.", rotated.resealed, rotated.current);
+    if rotated.closed > 0 {
+        println!("{} cannot be opened: the key that sealed them is not in ENCRYPTION_KEY.", rotated.closed);
+    }
+    Ok(rotated.closed == 0)
 }
 
 async fn replay(source: &Source, id: String) -> anyhow::Result<bool> {

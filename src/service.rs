@@ -12,10 +12,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::adapters::github::{self, GitHub};
+use crate::adapters::models::Models;
 use crate::adapters::sandbox::local::LocalSandbox;
 use crate::adapters::sandbox::vercel::{Account, Vercel};
 use crate::adapters::store::{Access, Location, Store};
 use crate::adapters::system::SystemClock;
+use crate::adapters::vault::{Vault, key_beside};
 use crate::app::{App, Parts, Role, Settings};
 use crate::config::{Config, Database, SandboxProvider};
 use crate::domain::secret::Secret;
@@ -98,10 +100,11 @@ impl Service {
         let address = listener.local_addr()?;
         let sandbox = sandbox(&config, program, Arc::clone(&clock))?;
         let github = github(&config, Arc::clone(&clock))?;
+        let (models, vault) = (Models::new().map_err(anyhow::Error::msg)?, vault(&config, &*clock)?);
         let webhook_secrets = config.github.webhook_secrets.clone();
         let metrics_address = config.metrics;
         let settings = settings(config, address);
-        let app = App::new(Parts { clock, store, github, sandbox, settings });
+        let app = App::new(Parts { clock, store, github, sandbox, models, vault, settings });
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
         app.start(role, &stop, &tracker).await;
         let web = Web::new(Arc::clone(&app), webhook_secrets, stop.clone());
@@ -148,12 +151,23 @@ pub async fn visitor(config: Config, program: PathBuf) -> anyhow::Result<Arc<App
     let store = Store::open(&location(&config.database), Access::Visitor).await?;
     let sandbox = sandbox(&config, program, Arc::clone(&clock))?;
     let github = github(&config, Arc::clone(&clock))?;
+    let (models, vault) = (Models::new().map_err(anyhow::Error::msg)?, vault(&config, &*clock)?);
     let address = config.listen;
-    Ok(App::new(Parts { clock, store, github, sandbox, settings: settings(config, address) }))
+    Ok(App::new(Parts { clock, store, github, sandbox, models, vault, settings: settings(config, address) }))
+}
+
+/// The ring of keys that secrets are sealed with.
+fn vault(config: &Config, clock: &dyn Clock) -> anyhow::Result<Vault> {
+    let keys = match &config.encryption_keys {
+        Some(keys) => keys.clone(),
+        None => vec![key_beside(&config.database.data_dir(), clock.new_secret()).map_err(anyhow::Error::msg)?],
+    };
+    Ok(Vault::new(&keys)?)
 }
 
 fn settings(config: Config, address: SocketAddr) -> Settings {
     let mut secrets: Vec<Secret> = config.github.webhook_secrets;
+    secrets.extend(config.encryption_keys.unwrap_or_default());
     secrets.extend(config.github.private_keys);
     if let SandboxProvider::Vercel { token, .. } = &config.sandbox {
         secrets.push(token.clone());
@@ -167,12 +181,14 @@ fn settings(config: Config, address: SocketAddr) -> Settings {
         allowed_accounts: config.allowed_accounts,
         operator_key_accounts: config.operator_key_accounts,
         default_agent: config.default_agent,
+        default_models: config.default_models,
         agents: config.agents,
         keys: config.keys,
         base_urls: config.base_urls,
         max_duration: config.max_sandbox_duration,
         network: config.network,
         max_per_day: config.max_messages_per_day,
+        cost_limits: config.cost_limits,
         max_concurrent: config.max_concurrent_tasks,
         secrets,
     }

@@ -16,6 +16,10 @@ impl Clock for SystemClock {
         uuid::Uuid::now_v7().simple().to_string()
     }
 
+    fn new_secret(&self) -> [u8; 32] {
+        rand::random()
+    }
+
     fn jitter(&self) -> f64 {
         rand::random()
     }

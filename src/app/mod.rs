@@ -2,8 +2,10 @@
 //! `receive` (store, then answer), `intake` (decide), `worker` and `run_task` (do), `outbox` (tell),
 //! `sweep` (tidy up).
 
+pub mod gateway;
 pub mod identity;
 pub mod intake;
+pub mod keys;
 pub mod log_writer;
 pub mod outbox;
 pub mod receive;
@@ -23,7 +25,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::adapters::github::GitHub;
+use crate::adapters::models::Models;
 use crate::adapters::store::Store;
+use crate::adapters::vault::Vault;
 use crate::domain::agent::{Agent, Provider};
 use crate::domain::ids::TaskId;
 use crate::domain::redact::Redactor;
@@ -42,6 +46,8 @@ pub struct Settings {
     pub allowed_accounts: Option<Vec<String>>,
     pub operator_key_accounts: Option<Vec<String>>,
     pub default_agent: String,
+    /// By agent.
+    pub default_models: HashMap<String, String>,
     pub agents: Vec<Agent>,
     pub keys: HashMap<Provider, Secret>,
     pub base_urls: HashMap<Provider, String>,
@@ -49,6 +55,7 @@ pub struct Settings {
     /// What sandboxes may reach.
     pub network: crate::domain::network::Rule,
     pub max_per_day: i64,
+    pub cost_limits: crate::domain::gateway::CostLimits,
     pub max_concurrent: usize,
     /// What must never be shown, besides the keys above.
     pub secrets: Vec<Secret>,
@@ -61,6 +68,8 @@ pub struct Parts {
     pub store: Store,
     pub github: GitHub,
     pub sandbox: Arc<dyn Sandbox>,
+    pub models: Models,
+    pub vault: Vault,
     pub settings: Settings,
 }
 
@@ -70,6 +79,8 @@ pub struct App {
     pub store: Store,
     pub github: GitHub,
     pub sandbox: Arc<dyn Sandbox>,
+    pub(crate) models: Models,
+    pub(crate) vault: Vault,
     pub settings: Settings,
     pub signals: Signals,
     pub receiver: Receiver,
@@ -90,7 +101,7 @@ pub enum Role {
 
 impl App {
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { clock, store, github, sandbox, settings } = parts;
+        let Parts { clock, store, github, sandbox, models, vault, settings } = parts;
         let redactor = Redactor::new(settings.all_secrets());
         Arc::new(Self {
             who: WhoWeAre::new(github.app_id()),
@@ -103,6 +114,8 @@ impl App {
             store,
             github,
             sandbox,
+            models,
+            vault,
             settings,
         })
     }
@@ -123,6 +136,11 @@ impl App {
         }
     }
 
+    /// Where people link their keys.
+    pub fn keys_url(&self) -> String {
+        format!("{}/settings/keys", self.settings.public_url)
+    }
+
     /// Where people follow a task.
     pub fn task_url(&self, task: &TaskId) -> String {
         format!("{}/tasks/{task}", self.settings.public_url)
@@ -134,16 +152,10 @@ impl Settings {
         self.agents.iter().find(|agent| agent.name == name)
     }
 
-    /// The operator's key for an agent, if this account may spend it. `Err` names the setting that
-    /// would hold it.
-    pub fn key_for(&self, agent: &Agent, account: &str) -> Result<Option<(&'static str, Secret)>, &'static str> {
-        let Some((provider, variable)) = agent.key else { return Ok(None) };
-        let account = account.to_ascii_lowercase();
-        let allowed = self.operator_key_accounts.as_ref().is_none_or(|list| list.contains(&account));
-        match self.keys.get(&provider).filter(|_| allowed) {
-            Some(key) => Ok(Some((variable, key.clone()))),
-            None => Err(provider.setting()),
-        }
+    /// The model an agent is asked for where the command names none and the vendor is chosen.
+    pub fn default_model(&self, agent: &Agent, access: Option<usize>) -> Option<String> {
+        let set = self.default_models.get(&agent.name).cloned();
+        set.or_else(|| agent.access.get(access?)?.default_model.map(ToOwned::to_owned))
     }
 
     fn all_secrets(&self) -> impl Iterator<Item = &Secret> {

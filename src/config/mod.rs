@@ -1,6 +1,7 @@
 //! The only reader of the environment. Everything is read and checked before anything starts; a
 //! fault is one sentence that names the setting and shows no secret.
 
+mod models;
 mod read;
 
 use std::collections::HashMap;
@@ -8,9 +9,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::domain::agent::{self, Agent, Provider};
+use crate::domain::agent::{Agent, Provider};
+use crate::domain::gateway::CostLimits;
 use crate::domain::network;
 use crate::domain::secret::Secret;
+use models::{agents, base_urls, cost_limits, default_models, keys};
 use read::Vars;
 
 pub use read::Source;
@@ -30,6 +33,8 @@ pub struct Config {
     pub database: Database,
     pub github: GitHubConfig,
     pub sandbox: SandboxProvider,
+    /// What secrets are sealed with, the first for new ones; `None`: kept beside the SQLite file.
+    pub encryption_keys: Option<Vec<Secret>>,
     /// The operator's keys.
     pub keys: HashMap<Provider, Secret>,
     /// Where models are, by provider; complete for those that have an address.
@@ -39,12 +44,15 @@ pub struct Config {
     /// Accounts that may spend the operator's keys; `None`: all.
     pub operator_key_accounts: Option<Vec<String>>,
     pub default_agent: String,
+    /// By agent.
+    pub default_models: HashMap<String, String>,
     /// Built-in and custom ones.
     pub agents: Vec<Agent>,
     pub max_sandbox_duration: Duration,
     /// What sandboxes may reach.
     pub network: network::Rule,
     pub max_messages_per_day: i64,
+    pub cost_limits: CostLimits,
     pub max_concurrent_tasks: usize,
     /// `None`: no metrics.
     pub metrics: Option<SocketAddr>,
@@ -112,10 +120,12 @@ impl Config {
             return Err(ConfigError(format!("DEFAULT_AGENT is “{default_agent}”, which is no agent of this instance")));
         }
         let allowed_accounts = vars.list("ALLOWED_ACCOUNTS")?;
+        let database = database(&vars)?;
         Ok(Self {
             listen: listen(&vars)?,
             public_url: vars.url("PUBLIC_URL")?,
-            database: database(&vars)?,
+            encryption_keys: encryption_keys(&vars, &database)?,
+            database,
             github: github(&vars)?,
             sandbox: sandbox(&vars)?,
             keys: keys(&vars)?,
@@ -123,10 +133,12 @@ impl Config {
             operator_key_accounts: vars.list("OPERATOR_KEY_ACCOUNTS")?.or_else(|| allowed_accounts.clone()),
             allowed_accounts,
             default_agent,
+            default_models: default_models(&vars, &agents)?,
             agents,
             max_sandbox_duration: max_duration(&vars)?,
             network: network(&vars)?,
             max_messages_per_day: vars.number("MAX_MESSAGES_PER_DAY", 50, 1..=100_000)?,
+            cost_limits: cost_limits(&vars)?,
             max_concurrent_tasks: usize::try_from(vars.number("MAX_CONCURRENT_TASKS", 8, 1..=1_000)?).unwrap_or(8),
             metrics: metrics(&vars)?,
             log: LogConfig::from_source(source)?,
@@ -136,6 +148,20 @@ impl Config {
     /// Only the database, for commands that need no more.
     pub fn database_from(source: &Source) -> Result<Database> {
         database(&Vars::new(source))
+    }
+}
+
+/// Several machines have to seal alike: only beside a file of one machine can a key be made.
+fn encryption_keys(vars: &Vars<'_>, database: &Database) -> Result<Option<Vec<Secret>>> {
+    let keys = vars.secrets("ENCRYPTION_KEY")?;
+    let is_key = |key: &Secret| key.expose().len() == 64 && key.expose().bytes().all(|b| b.is_ascii_hexdigit());
+    match (keys.as_slice(), database) {
+        ([], Database::Sqlite(_)) => Ok(None),
+        ([], Database::Postgres { .. }) => {
+            Err(ConfigError("ENCRYPTION_KEY is missing: on PostgreSQL it seals the keys of models".to_owned()))
+        }
+        (all, _) if all.iter().all(is_key) => Ok(Some(keys)),
+        _ => Err(ConfigError("ENCRYPTION_KEY has to be 64 hex digits (several by comma: the first seals)".to_owned())),
     }
 }
 
@@ -242,44 +268,6 @@ fn sandbox(vars: &Vars<'_>) -> Result<SandboxProvider> {
 /// Shorter ones could not be told from ordinary words in a log.
 const MIN_SECRET_BYTES: usize = crate::domain::redact::SHORTEST_SECRET;
 
-const PROVIDERS: [Provider; 6] =
-    [Provider::Anthropic, Provider::Openai, Provider::Gemini, Provider::Aigateway, Provider::Cursor, Provider::Copilot];
-
-fn keys(vars: &Vars<'_>) -> Result<HashMap<Provider, Secret>> {
-    let mut keys = HashMap::new();
-    for provider in PROVIDERS {
-        if let Some(key) = vars.text(provider.setting())? {
-            keys.insert(provider, Secret::new(key));
-        }
-    }
-    Ok(keys)
-}
-
-fn base_urls(vars: &Vars<'_>) -> Result<HashMap<Provider, String>> {
-    let names = [
-        (Provider::Anthropic, "ANTHROPIC_BASE_URL"),
-        (Provider::Openai, "OPENAI_BASE_URL"),
-        (Provider::Gemini, "GEMINI_BASE_URL"),
-        (Provider::Aigateway, "AI_GATEWAY_BASE_URL"),
-    ];
-    let mut urls = HashMap::new();
-    for (provider, name) in names {
-        let default = provider.default_base_url().map(ToOwned::to_owned);
-        urls.extend(vars.url(name)?.or(default).map(|url| (provider, url)));
-    }
-    Ok(urls)
-}
-
-fn agents(vars: &Vars<'_>) -> Result<Vec<Agent>> {
-    let mut agents = agent::built_in();
-    if let Some(path) = vars.text("AGENTS_FILE")? {
-        let text = std::fs::read_to_string(&path)
-            .map_err(|error| ConfigError(format!("AGENTS_FILE {path} cannot be read: {error}")))?;
-        agents.extend(agent::custom(&text).map_err(|error| ConfigError(format!("AGENTS_FILE {path}: {error}")))?);
-    }
-    Ok(agents)
-}
-
 fn max_duration(vars: &Vars<'_>) -> Result<Duration> {
     let Some(text) = vars.text("MAX_SANDBOX_DURATION")? else { return Ok(Duration::from_secs(2700)) };
     let seconds = text.parse::<u64>().ok().filter(|seconds| (1..=86_400).contains(seconds)).map(Duration::from_secs);
@@ -304,7 +292,7 @@ fn metrics(vars: &Vars<'_>) -> Result<Option<SocketAddr>> {
 }
 
 /// Every setting that is read, in the order of the README's table. A test compares.
-pub const SETTINGS: [&str; 37] = [
+pub const SETTINGS: [&str; 43] = [
     "LISTEN_ADDR",
     "PORT",
     "PUBLIC_URL",
@@ -322,6 +310,7 @@ pub const SETTINGS: [&str; 37] = [
     "SANDBOX_VERCEL_PROJECT_ID",
     "VERCEL_API_URL",
     "SANDBOX_NETWORK",
+    "ENCRYPTION_KEY",
     "ANTHROPIC_API_KEY",
     "OPENAI_API_KEY",
     "CURSOR_API_KEY",
@@ -335,9 +324,14 @@ pub const SETTINGS: [&str; 37] = [
     "ALLOWED_ACCOUNTS",
     "OPERATOR_KEY_ACCOUNTS",
     "DEFAULT_AGENT",
+    "DEFAULT_MODELS",
     "AGENTS_FILE",
     "MAX_SANDBOX_DURATION",
     "MAX_MESSAGES_PER_DAY",
+    "MAX_COST_PER_TASK",
+    "MAX_COST_PER_PERSON",
+    "MAX_COST_PER_REPOSITORY",
+    "MAX_COST_PER_MONTH",
     "MAX_CONCURRENT_TASKS",
     "METRICS_ADDR",
     "LOG_FORMAT",

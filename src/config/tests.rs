@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::money::Usd;
 
 const PEM: &str = "-----BEGIN RSA PRIVATE KEY-----\\nabc\\n-----END RSA PRIVATE KEY-----";
 
@@ -45,6 +46,10 @@ fn a_fault_names_its_setting_and_shows_no_secret() {
         ("SANDBOX_PROVIDER", ""),
         ("SANDBOX_PROVIDER", "vercel"),
         ("DEFAULT_AGENT", "nobody"),
+        ("DEFAULT_MODELS", "nobody=x"),
+        ("DEFAULT_MODELS", "opencode=gpt-5.5"),
+        ("ENCRYPTION_KEY", "s3cr3t"),
+        ("MAX_COST_PER_TASK", "much"),
         ("AGENTS_FILE", "/does/not/exist.toml"),
         ("MAX_SANDBOX_DURATION", "soon"),
         ("MAX_MESSAGES_PER_DAY", "-1"),
@@ -66,9 +71,22 @@ fn values_take_the_forms_the_contract_names() {
     assert_eq!(with("PORT", "3000").unwrap().listen.to_string(), "0.0.0.0:3000");
     assert_eq!(with("METRICS_ADDR", "off").unwrap().metrics, None);
     assert_eq!(with("ALLOWED_ACCOUNTS", "Acme, maria").unwrap().operator_key_accounts.unwrap(), ["acme", "maria"]);
-    assert!(with("DATABASE_URL", "postgres://u:p@localhost/x").is_ok());
-    assert!(with("DATABASE_URL", "postgres://u:p@db.test/x?sslmode=verify-full").is_ok());
+    assert_eq!(with("MAX_COST_PER_TASK", "$2.50").unwrap().cost_limits.per_task, Some(Usd::from_cents(250)));
+    assert_eq!(with("DEFAULT_MODELS", "Claude=opus").unwrap().default_models["claude"], "opus");
     assert_eq!(with("PUBLIC_URL", "https://h.test/").unwrap().public_url.as_deref(), Some("https://h.test"));
+}
+
+#[test]
+fn on_postgresql_the_encryption_key_is_given() {
+    let keys = "5e".repeat(32);
+    for url in ["postgres://u:p@localhost/x", "postgres://u:p@db.test/x?sslmode=verify-full"] {
+        let mut pairs = good();
+        pairs.push(("DATABASE_URL", url));
+        let error = Config::from_source(&Source::from_pairs(pairs.clone())).unwrap_err().to_string();
+        assert!(error.contains("ENCRYPTION_KEY"), "{error}");
+        pairs.push(("ENCRYPTION_KEY", &keys));
+        assert_eq!(Config::from_source(&Source::from_pairs(pairs)).unwrap().encryption_keys.unwrap().len(), 1);
+    }
 }
 
 #[test]

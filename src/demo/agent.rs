@@ -37,10 +37,10 @@ pub fn agent() -> Agent {
         check: None,
         command: ["sh", "-c", SCRIPT].map(ToOwned::to_owned).to_vec(),
         model_flag: None,
-        default_model: None,
         env: Vec::new(),
         home_files: Vec::new(),
-        key: None,
+        access: Vec::new(),
+        takes_all_access: false,
         output: OutputFormat::Text,
     }
 }

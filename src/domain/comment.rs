@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::markdown::{capped, code, fenced, inline, quoted, title};
+use super::money::Usd;
 use super::prompt::Inputs;
 use super::run::{Ending, RunFacts, Step};
 use super::task::{Outcome, Task};
@@ -113,9 +114,12 @@ impl StatusComment<'_> {
             }
             (Outcome::Succeeded, None, None) => format!("🚀 **Done.** {reason}"),
             (Outcome::NoChanges, ..) => format!("👍 **Nothing to change.** {agent} ended without changing a file."),
+            (Outcome::Failed, _, Some(branch)) if self.facts.commit.is_some() => {
+                format!("😕 **Failed.** {reason} The work so far is on the branch {}.", code(branch))
+            }
             (Outcome::Failed, ..) => format!("😕 **Failed.** {reason}"),
             (Outcome::Cancelled, ..) => format!("😕 **Cancelled.** {reason}"),
-            (Outcome::TimedOut, _, Some(branch)) => {
+            (Outcome::TimedOut, _, Some(branch)) if self.facts.commit.is_some() => {
                 format!("😕 **Out of time.** {reason} The work so far is on the branch {}.", code(branch))
             }
             (Outcome::TimedOut, ..) => format!("😕 **Out of time.** {reason}"),
@@ -183,11 +187,18 @@ impl StatusComment<'_> {
         model.map(|model| format!(" ({})", code(&cut_marked(model, 100)))).unwrap_or_default()
     }
 
+    /// What the gateway counted goes before what the agent says of itself.
     fn cost(&self) -> String {
+        if let Some(spent) = self.facts.spent {
+            let money = spent.sum.map_or("not reported".to_owned(), |sum| format!("{sum} by list price"));
+            let about = if spent.is_estimate { "about " } else { "" };
+            return format!("cost {money} ({about}{} tokens)", spent.tokens);
+        }
         match self.facts.usage {
             Some(usage) => {
                 let tokens = usage.input_tokens + usage.output_tokens;
-                let money = usage.cost_usd.map_or("not reported".to_owned(), |cost| format!("${cost:.2}"));
+                let told = |cost: f64| format!("{} as the agent says", Usd::from_micros_up(cost * 1e6));
+                let money = usage.cost_usd.map_or("not reported".to_owned(), told);
                 format!("cost {money} ({tokens} tokens)")
             }
             None => "cost not reported".to_owned(),

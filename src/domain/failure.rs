@@ -1,6 +1,8 @@
 //! Why a run did not reach its goal: each case with its own sentence for the person who asked.
 
+use super::agent::Provider;
 use super::agent_stream::AgentFault;
+use super::gateway::errors::Reached;
 use super::run::Ending;
 use super::task::Outcome;
 use super::text::{cut_marked, duration};
@@ -14,7 +16,17 @@ pub enum Failure {
     },
     NoKey {
         agent: String,
-        setting: &'static str,
+        /// Any one of them would do.
+        missing: Vec<Provider>,
+        /// Where a key is linked.
+        page: String,
+    },
+    /// A limit of money.
+    OverLimit {
+        agent: String,
+        reached: Reached,
+        /// The agent was at work.
+        has_begun: bool,
     },
     UnknownAgent {
         agent: String,
@@ -82,7 +94,8 @@ impl Failure {
             | Self::PermissionLost { .. }
             | Self::PushRefused { .. }
             | Self::PullRequestUnsupported
-            | Self::NoKey { .. } => Outcome::Refused,
+            | Self::NoKey { .. }
+            | Self::OverLimit { has_begun: false, .. } => Outcome::Refused,
             _ => Outcome::Failed,
         }
     }
@@ -97,8 +110,10 @@ impl Failure {
         let plain = |text: &str| (text.to_owned(), String::new());
         match self {
             Self::AgentFailed { agent, fault, message } => (agent_sentence(agent, *fault), message.clone()),
-            Self::NoKey { agent, setting } => {
-                plain(&format!("There is no key for {agent}: the operator of this instance has not set {setting}."))
+            Self::NoKey { agent, missing, page } => plain(&no_key(agent, missing, page)),
+            Self::OverLimit { agent, reached, has_begun } => {
+                let what = if *has_begun { "was stopped" } else { "was not started" };
+                plain(&format!("{agent} {what}: {}", reached.sentence()))
             }
             Self::UnknownAgent { agent } => plain(&format!("The agent {agent} is no longer set up on this instance.")),
             Self::InstallFailed { agent, tail } => {
@@ -169,6 +184,17 @@ impl Failure {
         };
         (sentence, String::new())
     }
+}
+
+/// What to do where no key pays for an agent.
+pub fn no_key(agent: &str, missing: &[Provider], page: &str) -> String {
+    let names: Vec<&str> = missing.iter().map(|provider| provider.title()).collect();
+    let names = match names.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => "its vendor".to_owned(),
+    };
+    format!("There is no key for {agent} yet. Link one of {names} at {page}, or ask the operator of this instance.")
 }
 
 fn agent_sentence(agent: &str, fault: AgentFault) -> String {

@@ -122,6 +122,13 @@ impl Millis {
         self.0.div_euclid(86_400_000)
     }
 
+    /// Months since the year 0 in UTC, for limits per month.
+    pub fn month(self) -> i64 {
+        use chrono::Datelike as _;
+        let date = chrono::DateTime::from_timestamp_millis(self.0).unwrap_or_default();
+        i64::from(date.year()) * 12 + i64::from(date.month0())
+    }
+
     /// GitHub's form, `2026-11-22T10:00:00Z`.
     pub fn rfc3339(self) -> String {
         chrono::DateTime::from_timestamp_millis(self.0)

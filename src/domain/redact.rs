@@ -27,6 +27,8 @@ static VENDOR_SHAPES: LazyLock<Regex> = LazyLock::new(|| {
         r"\bxox[abprs]-[A-Za-z0-9\-]{10,}",
         r"\bglpat-[A-Za-z0-9_\-]{16,}",
         r"\bnpm_[A-Za-z0-9]{30,}",
+        // A grant of the model gateway, whichever run it is of.
+        r"\bhlg_[a-f0-9]{16,}",
         r"\bkey_[a-f0-9]{40,}",
         r"\beyJ[A-Za-z0-9_\-]{10,}\.eyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]{10,}",
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----[A-Za-z0-9+/=\s\\]*(?:-----END [A-Z ]*PRIVATE KEY-----)?",

@@ -11,10 +11,9 @@ use super::text::{count, cut_marked};
 pub struct AgentLine {
     pub name: String,
     pub is_default: bool,
-    /// Whether a key for it is there; `None`: it needs none.
-    pub has_key: Option<bool>,
-    /// Whether this version can run it.
-    pub is_available: bool,
+    /// Whose key it would use, or that there is none.
+    pub key: String,
+    pub model: Option<String>,
 }
 
 /// The line by which a reply is found again.
@@ -42,16 +41,11 @@ pub fn help(handle: &str) -> String {
 }
 
 pub fn agents(list: &[AgentLine]) -> String {
-    let mut lines = vec!["| agent | key | |\n|---|---|---|".to_owned()];
+    let mut lines = vec!["| agent | key | model | |\n|---|---|---|---|".to_owned()];
     for agent in list {
-        let key = match (agent.is_available, agent.has_key) {
-            (false, _) => "not in this version",
-            (true, None) => "needs none",
-            (true, Some(true)) => "there",
-            (true, Some(false)) => "missing",
-        };
         let default = if agent.is_default { "default" } else { "" };
-        lines.push(format!("| {} | {key} | {default} |", code(&agent.name)));
+        let model = agent.model.as_deref().map(code).unwrap_or_default();
+        lines.push(format!("| {} | {} | {model} | {default} |", code(&agent.name), inline(&agent.key)));
     }
     lines.join("\n")
 }
@@ -116,11 +110,19 @@ pub fn pull_unavailable() -> String {
     "This version works on issues; work on existing pull requests is not offered yet. Nothing was started.".to_owned()
 }
 
-pub fn no_key(agent: &str, setting: &str) -> String {
+/// `why`: which keys would do, and where one is linked.
+pub fn no_key(why: &str) -> String {
+    format!("{why} Nothing was started.")
+}
+
+pub fn bad_model(why: &str) -> String {
+    format!("{}. Nothing was started.", inline(why))
+}
+
+pub fn max_unavailable(agent: &str) -> String {
     format!(
-        "There is no key for {} yet. Nothing was started: the operator of this instance has to set {}.",
-        code(agent),
-        code(setting)
+        "The calls of {} do not pass the model gateway, so nobody could hold `--max`. Nothing was started.",
+        code(agent)
     )
 }
 

@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::agent_stream::{AgentEnd, Usage};
 use super::change::{HeldBack, Selection};
+use super::gateway::errors::Reached;
 use super::ids::{Millis, RunId, TaskId};
+use super::key::ChosenKey;
+use super::money::Usd;
 use super::task::Outcome;
 
 /// The steps of a run, in order. A step may run twice: it looks for its own result first.
@@ -113,19 +116,37 @@ pub struct RunFacts {
     pub agent_text: Option<String>,
     pub session: Option<String>,
     pub model: Option<String>,
+    /// As the agent tells it.
     pub usage: Option<Usage>,
+    /// As the model gateway counted it.
+    pub spent: Option<Spent>,
+    /// The limit that stopped the agent.
+    pub stopped_by: Option<Reached>,
     pub selection: Option<Selection>,
     pub branch: Option<String>,
     /// Set before the branch is made: from then on a branch of this name is our own.
     pub branch_is_ours: bool,
     pub commit: Option<String>,
     pub pull: Option<PullLink>,
+    /// The keys the agent uses: none, one, or one for each vendor it wants.
+    pub keys: Vec<ChosenKey>,
     /// Who paid for the model, in words.
     pub key_owner: Option<String>,
     pub held_back: Vec<HeldBack>,
     pub files_changed: usize,
     /// The end, decided but not yet settled.
     pub ending: Option<Ending>,
+}
+
+/// What the calls of a task came to at the model gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    /// Read and written.
+    pub tokens: u64,
+    /// `None`: a model was used whose price is not known.
+    pub sum: Option<Usd>,
+    /// A call was cut off, and counted by its size.
+    pub is_estimate: bool,
 }
 
 /// A sandbox that stays after the end of its run, with what can be looked at in it.

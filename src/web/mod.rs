@@ -1,6 +1,7 @@
 //! The thin edge: routes, headers, limits. What happens behind a route is in `app`.
 
 mod body;
+mod gateway;
 mod health;
 mod pages;
 mod serve;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, header};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -60,6 +61,7 @@ pub fn router(web: Arc<Web>) -> Router {
     let https = web.app.settings.public_url.starts_with("https://");
     let mut router = Router::new()
         .route("/webhooks/github", post(webhook::receive))
+        .route("/gateway/{provider}/{*path}", any(gateway::call))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/", get(pages::home))

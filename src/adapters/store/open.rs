@@ -44,8 +44,8 @@ macro_rules! migrations {
         [$(($name, include_str!(concat!("../../../migrations/", $engine, "/", $name, ".sql")))),*]
     };
 }
-const SQLITE: [(&str, &str); 2] = migrations!("sqlite", ["0001_init", "0002_sandboxes"]);
-const POSTGRES: [(&str, &str); 2] = migrations!("postgres", ["0001_init", "0002_sandboxes"]);
+const SQLITE: [(&str, &str); 3] = migrations!("sqlite", ["0001_init", "0002_sandboxes", "0003_keys_and_spending"]);
+const POSTGRES: [(&str, &str); 3] = migrations!("postgres", ["0001_init", "0002_sandboxes", "0003_keys_and_spending"]);
 
 /// Number of the last migration.
 const NEWEST: i64 = SQLITE.len() as i64;

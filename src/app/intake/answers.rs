@@ -3,7 +3,7 @@
 use super::{Case, Hindrance};
 use crate::adapters::store::Asked;
 use crate::app::App;
-use crate::domain::agent::KNOWN_NAMES;
+use crate::app::keys::Payer;
 use crate::domain::effect::{Effect, Reaction};
 use crate::domain::reply::{self, AgentLine};
 use crate::domain::task::{Outcome, Task};
@@ -19,24 +19,24 @@ pub(super) struct Cancelled {
 }
 
 impl App {
-    pub(super) fn agents_answer(&self, account: &str) -> String {
-        let mut lines: Vec<AgentLine> = self
-            .settings
-            .agents
-            .iter()
-            .map(|agent| AgentLine {
+    pub(super) async fn agents_answer(&self, case: &Case<'_>) -> Result<String, Hindrance> {
+        let payer = Payer { requester: case.sender.id, installation: case.thread.installation, account: case.account };
+        let mut lines = Vec::new();
+        for agent in &self.settings.agents {
+            let model = self.settings.default_model(agent, None);
+            let keys = self.choose_keys(agent, model.as_deref(), payer).await?;
+            lines.push(AgentLine {
                 name: agent.name.clone(),
                 is_default: agent.name == self.settings.default_agent,
-                has_key: agent.key.map(|_| self.settings.key_for(agent, account).is_ok()),
-                is_available: true,
-            })
-            .collect();
-        for name in KNOWN_NAMES {
-            if self.settings.agent(name).is_none() {
-                lines.push(AgentLine { name: name.to_owned(), is_default: false, has_key: None, is_available: false });
-            }
+                key: match keys {
+                    _ if agent.access.is_empty() => "needs none".to_owned(),
+                    Ok(keys) => keys.first().map(|key| key.whose(&case.sender.login)).unwrap_or_default(),
+                    Err(_) => "missing".to_owned(),
+                },
+                model: self.settings.default_model(agent, Some(0)),
+            });
         }
-        reply::agents(&lines)
+        Ok(reply::agents(&lines))
     }
 
     pub(super) async fn status_answer(&self, case: &Case<'_>) -> Result<String, Hindrance> {

@@ -2,9 +2,12 @@
 
 use super::{Case, Hindrance};
 use crate::app::App;
+use crate::app::keys::Payer;
+use crate::domain::agent::Agent;
 use crate::domain::command::{Command, CommandError, CommandErrorKind, Options, Verb};
 use crate::domain::decision::DecisionCode;
 use crate::domain::effect::{Effect, Reaction};
+use crate::domain::failure::no_key;
 use crate::domain::ids::TaskId;
 use crate::domain::reply;
 use crate::domain::task::NewTask;
@@ -80,18 +83,27 @@ impl App {
                     plan.refusals.push(DecisionCode::PolicyForbids);
                     plan.replies.push(self.reply(case, &key, reply::verb_unavailable(name)));
                 }
-                Ok(command) if command.verb == Verb::Work => self.plan_work(case, &mut plan, &key, ordinal, command),
+                Ok(command) if command.verb == Verb::Work => {
+                    self.plan_work(case, &mut plan, &key, ordinal, command).await?;
+                }
                 Ok(command) => self.answer(case, &mut plan, &key, handle, command.verb).await?,
             }
         }
         Ok(plan)
     }
 
-    fn plan_work(&self, case: &Case<'_>, plan: &mut Plan, key: &str, ordinal: usize, command: Command) {
+    async fn plan_work(
+        &self,
+        case: &Case<'_>,
+        plan: &mut Plan,
+        key: &str,
+        ordinal: usize,
+        command: Command,
+    ) -> Result<(), Hindrance> {
         if case.thread.is_pull {
             plan.refusals.push(DecisionCode::PolicyForbids);
             plan.replies.push(self.reply(case, key, reply::pull_unavailable()));
-            return;
+            return Ok(());
         }
         let agents = match command.agents.is_empty() {
             true => vec![self.settings.default_agent.clone()],
@@ -104,9 +116,9 @@ impl App {
                 plan.replies.push(self.reply(case, &key, reply::agent_unavailable(&name)));
                 continue;
             };
-            if let Err(setting) = self.settings.key_for(agent, case.account) {
-                plan.refusals.push(DecisionCode::NoKey);
-                plan.replies.push(self.reply(case, &key, reply::no_key(&name, setting)));
+            if let Some((code, markdown)) = self.why_not(case, agent, &command.options).await? {
+                plan.refusals.push(code);
+                plan.replies.push(self.reply(case, &key, markdown));
                 continue;
             }
             let origin = case.pending.meaning.clone().unwrap_or_else(|| case.pending.id.0.clone());
@@ -123,6 +135,32 @@ impl App {
                 request: self.redactor.redact(&command.request),
             });
         }
+        Ok(())
+    }
+
+    /// What keeps an agent from doing what is asked, before anything is started.
+    async fn why_not(
+        &self,
+        case: &Case<'_>,
+        agent: &Agent,
+        options: &Options,
+    ) -> Result<Option<(DecisionCode, String)>, Hindrance> {
+        if let Some(Err(fault)) = options.model.as_deref().map(|model| agent.check_model(model)) {
+            return Ok(Some((DecisionCode::BadOption, reply::bad_model(&fault))));
+        }
+        let payer = Payer { requester: case.sender.id, installation: case.thread.installation, account: case.account };
+        let model = options.model.clone().or_else(|| self.settings.default_model(agent, None));
+        Ok(match self.choose_keys(agent, model.as_deref(), payer).await? {
+            Err(missing) => {
+                let why = no_key(&agent.name, &missing, &self.keys_url());
+                Some((DecisionCode::NoKey, reply::no_key(&why)))
+            }
+            Ok(keys) => {
+                let is_metered = !keys.is_empty() && keys.iter().all(|key| key.provider.has_gateway());
+                (options.max_cents.is_some() && !is_metered)
+                    .then(|| (DecisionCode::BadOption, reply::max_unavailable(&agent.name)))
+            }
+        })
     }
 
     async fn answer(
@@ -135,7 +173,7 @@ impl App {
     ) -> Result<(), Hindrance> {
         let markdown = match verb {
             Verb::Help => Some(reply::help(handle)),
-            Verb::Agents => Some(self.agents_answer(case.account)),
+            Verb::Agents => Some(self.agents_answer(case).await?),
             Verb::Status => Some(self.status_answer(case).await?),
             Verb::Why => Some(self.why_answer(case).await?),
             Verb::Cancel => {

@@ -5,23 +5,17 @@ use std::time::Duration;
 use futures::StreamExt as _;
 
 use super::RunContext;
-use super::patience::Stop;
+use super::launch::{guard_keys, start};
+use super::patience::{FOR_RESULTS, Stop};
 use crate::domain::agent_stream::{AgentEnd, Exit, Transcript};
-use crate::domain::failure::{Failure, sandbox_timed_out};
+use crate::domain::failure::Failure;
+use crate::domain::gateway::errors::Reached;
 use crate::domain::log_entry::{Line, lines_of};
 use crate::domain::redact::Redactor;
-use crate::domain::run::{LogPosition, SandboxId};
-use crate::domain::secret::Secret;
-use crate::domain::text::{cut_marked, duration};
-use crate::ports::sandbox::{CommandId, CommandSpec, CommandStatus, LONGEST_COMMAND, Output, OutputKind, SandboxError};
+use crate::domain::run::{LogPosition, SandboxId, Spent};
+use crate::domain::text::cut_marked;
+use crate::ports::sandbox::{CommandId, CommandStatus, Output, OutputKind, SandboxError};
 
-/// The agent is stopped this long before its sandbox ends, so that its work can be saved.
-const RESERVE: Duration = Duration::from_secs(120);
-/// Less than this is not worth a call, nor a word.
-const WORTH_ASKING: Duration = Duration::from_secs(60);
-/// Name of the command, of which there is one per sandbox: starting it twice finds the first.
-const COMMAND: &str = "agent";
-const PROMPT_FILE: &str = "prompt.txt";
 /// Lines wait this long for others to be stored with them.
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
 const FLUSH_LINES: usize = 2_000;
@@ -38,115 +32,28 @@ pub(super) async fn work(ctx: &mut RunContext) -> Result<(), Stop> {
         Some(command) => CommandId(command),
         None => start(ctx, &sandbox).await?,
     };
+    guard_keys(ctx).await?;
     let mut reader = Reader::new(ctx)?;
     let exit = follow(ctx, &sandbox, &command, &mut reader).await?;
     let end = reader.transcript.end(exit);
     reader.learn(ctx);
-    ctx.run.facts.agent_end = Some(end.clone());
-    match end {
-        AgentEnd::Done | AgentEnd::TimedOut => Ok(()),
-        AgentEnd::Failed { fault, message } => {
-            Err(Stop::Failed(Failure::AgentFailed { agent: ctx.task.agent.clone(), fault, message }))
-        }
-    }
+    let (stopped_by, spent) = close_account(ctx).await?;
+    let facts = &mut ctx.run.facts;
+    facts.spent = spent;
+    // One that was refused a call and did its work all the same has done its work.
+    facts.stopped_by = stopped_by.filter(|_| end != AgentEnd::Done);
+    facts.agent_end = Some(end);
+    Ok(())
 }
 
-/// Starts the agent, once. What is learned here is stored before anything is waited for.
-async fn start(ctx: &mut RunContext, sandbox: &SandboxId) -> Result<CommandId, Stop> {
-    let limit = time_limit(ctx, sandbox).await?;
-    let spec = command(ctx, limit)?;
-    let prompt = ctx.inputs()?.prompt(&ctx.task.requester.login, &ctx.task.request);
-    let started = {
-        let (ctx, spec, prompt) = (&*ctx, &spec, prompt.as_bytes());
-        ctx.patiently_in_sandbox(|| async move {
-            // The prompt of a command that was started before is read already: leave it alone.
-            if let Some(found) = ctx.app.sandbox.find(sandbox, COMMAND).await? {
-                return Ok(found);
-            }
-            ctx.app.sandbox.write_file(sandbox, PROMPT_FILE, prompt).await?;
-            Ok(ctx.app.sandbox.start(sandbox, spec).await?)
-        })
-        .await?
-    };
-    ctx.run.facts.command = Some(started.0.clone());
-    ctx.record(&[]).await?;
-    Ok(started)
-}
-
-/// What the agent gets of the sandbox's time: all that was asked for, or what leaves enough to save
-/// the work. A sandbox that took long to get ready is extended as far as the operator allows.
-async fn time_limit(ctx: &mut RunContext, sandbox: &SandboxId) -> Result<Duration, Stop> {
-    let asked = ctx.time_limit().min(LONGEST_COMMAND);
-    let lifetime = |ctx: &RunContext| {
-        ctx.run.facts.sandbox_ends_at.zip(ctx.run.facts.sandbox_since).map(|(end, start)| end.since(start))
-    };
-    let left = |ctx: &RunContext| {
-        let ends_at = ctx.run.facts.sandbox_ends_at?;
-        let reserve = RESERVE.min(lifetime(ctx)? / 4);
-        Some(ends_at.since(ctx.app.clock.now()).saturating_sub(reserve))
-    };
-    if let (Some(left), Some(lifetime)) = (left(ctx), lifetime(ctx)) {
-        let wanted = asked.saturating_sub(left).min(ctx.app.settings.max_duration.saturating_sub(lifetime));
-        if wanted >= WORTH_ASKING {
-            match ctx.app.sandbox.extend(sandbox, wanted).await {
-                Ok(ends_at) => {
-                    ctx.run.facts.sandbox_ends_at = ends_at;
-                    ctx.record(&[]).await?;
-                }
-                Err(error) => {
-                    let error = ctx.redacted(&error.to_string());
-                    tracing::info!(error = %error, "the sandbox's life was not extended");
-                }
-            }
-        }
-    }
-    let limit = left(ctx).map_or(asked, |left| left.min(asked));
-    if limit.is_zero() {
-        let lifetime = lifetime(ctx).unwrap_or_default();
-        return Err(Stop::Ended(Box::new(sandbox_timed_out(lifetime))));
-    }
-    let wished = ctx.time_limit();
-    if ctx.task.options.timeout_s.is_some() && wished > limit + WORTH_ASKING {
-        let note = format!("The agent may work for {}, not {}.", duration(limit), duration(wished));
-        ctx.run.facts.notes.push(note);
-    }
-    ctx.run.facts.agent_limit_ms = Some(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
-    Ok(limit)
-}
-
-fn command(ctx: &mut RunContext, timeout: Duration) -> Result<CommandSpec, Stop> {
-    let agent = ctx.agent()?.clone();
-    let account = &ctx.task.thread.name.owner;
-    let key = ctx
-        .app
-        .settings
-        .key_for(&agent, account)
-        .map_err(|setting| Stop::Failed(Failure::NoKey { agent: agent.name.clone(), setting }))?;
-    let base_url = agent.key.and_then(|(provider, _)| ctx.app.settings.base_urls.get(&provider)).cloned();
-    let launch = agent.launch(ctx.task.options.model.as_deref(), base_url.as_deref().unwrap_or(""));
-    let mut env: Vec<(String, Secret)> =
-        launch.env.into_iter().map(|(name, value)| (name, Secret::new(value))).collect();
-    // Commits the agent makes are taken apart again; without a name Git refuses to make them.
-    for name in ["GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"] {
-        env.push((name.to_owned(), Secret::new(agent.name.clone())));
-    }
-    for name in ["GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"] {
-        env.push((name.to_owned(), Secret::new("agent@localhost")));
-    }
-    let model = ctx.task.options.model.clone().or_else(|| agent.default_model.map(ToOwned::to_owned));
-    ctx.run.facts.model = model.filter(|_| agent.model_flag.is_some());
-    if let Some((variable, key)) = key {
-        env.push((variable.to_owned(), key));
-        ctx.run.facts.key_owner = Some("key of this instance".to_owned());
-    }
-    Ok(CommandSpec {
-        name: COMMAND.to_owned(),
-        argv: launch.argv,
-        env,
-        stdin: Some(PROMPT_FILE.to_owned()),
-        stdout: None,
-        timeout,
+/// From here on nothing of this run can be spent any more.
+async fn close_account(ctx: &RunContext) -> Result<(Option<Reached>, Option<Spent>), Stop> {
+    ctx.patiently(FOR_RESULTS, |_| async move {
+        let store = &ctx.app.store;
+        let stopped_by = store.end_grants(&ctx.run.id, &ctx.task.id, ctx.app.clock.now()).await?;
+        Ok((stopped_by, store.spent_by(&ctx.task.id).await?))
     })
+    .await
 }
 
 /// Reads the output to its end. After a restart it is read from its first byte again, for what the

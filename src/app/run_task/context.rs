@@ -31,6 +31,8 @@ pub struct RunContext {
     /// Frozen by the freeze step.
     pub inputs: Option<Inputs>,
     pub(super) redactor: Redactor,
+    /// Of this run: what the instance's redactor does not know.
+    secrets: Vec<Secret>,
     /// The step, for the worker: a result that is being published is not cancelled any more.
     progress: Arc<AtomicU8>,
     /// When the step began, or was taken up here.
@@ -51,7 +53,7 @@ impl RunContext {
         let redactor = app.redactor.clone();
         let progress = Arc::new(AtomicU8::new(run.step as u8));
         let step_since = app.clock.now();
-        Ok(Self { app, task, lease, run, inputs, redactor, progress, step_since })
+        Ok(Self { app, task, lease, run, inputs, redactor, secrets: Vec::new(), progress, step_since })
     }
 
     /// A view of the step that stays valid while the run goes on.
@@ -91,7 +93,8 @@ impl RunContext {
     /// A secret of this run that the instance's redactor does not know.
     pub(super) fn guard(&mut self, secret: &Secret) {
         let settings = &self.app.settings;
-        self.redactor = Redactor::new(settings.secrets.iter().chain(settings.keys.values()).chain([secret]));
+        self.secrets.push(secret.clone());
+        self.redactor = Redactor::new(settings.secrets.iter().chain(settings.keys.values()).chain(&self.secrets));
     }
 
     pub(super) fn redacted(&self, text: &str) -> String {

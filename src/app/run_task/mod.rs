@@ -8,6 +8,7 @@ mod collect;
 mod commands;
 mod context;
 mod freeze;
+mod launch;
 mod patience;
 mod prepare;
 mod project;
@@ -18,7 +19,7 @@ mod settle;
 use std::time::Duration;
 
 use crate::domain::agent_stream::AgentEnd;
-use crate::domain::failure::{Failure, sandbox_stopped, sandbox_timed_out};
+use crate::domain::failure::{Failure, sandbox_stopped, sandbox_timed_out, timed_out};
 use crate::domain::run::{Ending, Step};
 use crate::domain::task::Outcome;
 use crate::ports::sandbox::Fate;
@@ -91,18 +92,29 @@ async fn after_loss(ctx: &mut RunContext) -> Result<(), Stop> {
     }
 }
 
+/// The end of a run whose agent did not finish. What it changed so far is saved on a branch.
+fn unfinished(ctx: &RunContext) -> Option<Ending> {
+    let agent = ctx.task.agent.clone();
+    if let Some(reached) = ctx.run.facts.stopped_by {
+        return Some(Failure::OverLimit { agent, reached, has_begun: true }.ending());
+    }
+    match ctx.run.facts.agent_end.as_ref()? {
+        AgentEnd::Done => None,
+        AgentEnd::TimedOut => Some(timed_out(&agent, ctx.agent_limit())),
+        AgentEnd::Failed { fault, message } => {
+            Some(Failure::AgentFailed { agent, fault: *fault, message: message.clone() }.ending())
+        }
+    }
+}
+
 /// After collecting, facts decide: without a change there is nothing to publish, whatever was said.
 fn judge(ctx: &RunContext) -> Result<(), Stop> {
     let held_back = ctx.run.facts.held_back.len();
     let nothing = ctx.run.facts.selection.as_ref().is_none_or(|selection| selection.changes.is_empty());
-    match ctx.run.facts.agent_end {
-        Some(AgentEnd::TimedOut) if nothing => {
-            Err(Stop::Ended(Box::new(crate::domain::failure::timed_out(&ctx.task.agent, ctx.agent_limit()))))
-        }
-        Some(AgentEnd::Done) if nothing && held_back > 0 => {
-            Err(Stop::Failed(Failure::AllHeldBack { files: held_back }))
-        }
-        Some(AgentEnd::Done) if nothing => Err(Stop::Ended(Box::new(Ending {
+    match unfinished(ctx) {
+        Some(ending) if nothing => Err(Stop::Ended(Box::new(ending))),
+        None if nothing && held_back > 0 => Err(Stop::Failed(Failure::AllHeldBack { files: held_back })),
+        None if nothing => Err(Stop::Ended(Box::new(Ending {
             outcome: Outcome::NoChanges,
             reason: format!("{} ended without changing a file.", ctx.task.agent),
             detail: String::new(),

@@ -33,15 +33,17 @@ pub(super) async fn prepare(ctx: &mut RunContext) -> Result<(), Stop> {
 
 async fn install_agent(ctx: &RunContext) -> Result<(), Stop> {
     let agent = ctx.agent()?;
-    let (Some(check), Some(install)) = (&agent.check, agent.installation(NPM_PREFIX)) else { return Ok(()) };
+    let Some(check) = agent.check.as_ref().filter(|_| agent.install.is_some()) else { return Ok(()) };
     let is_there = |ended: &Ended| agent.is_there(ended.is_ok(), &ended.stdout);
     if is_there(&run_short(ctx, "agent-check", check, &[], CHECK_TIMEOUT).await?) {
         return Ok(());
     }
-    let installed = run_short(ctx, "agent-install", &install, &[], INSTALL_TIMEOUT).await?;
     let fault = |tail: String| Stop::Failed(Failure::InstallFailed { agent: agent.name.clone(), tail });
-    if !installed.is_ok() {
-        return Err(fault(installed.tail));
+    for (number, argv) in (1..).zip(agent.installation(NPM_PREFIX, SCRATCH)) {
+        let installed = run_short(ctx, &format!("agent-install-{number}"), &argv, &[], INSTALL_TIMEOUT).await?;
+        if !installed.is_ok() {
+            return Err(fault(installed.tail));
+        }
     }
     let checked = run_short(ctx, "agent-check-again", check, &[], CHECK_TIMEOUT).await?;
     if is_there(&checked) { Ok(()) } else { Err(fault(format!("{}\n{}", checked.stdout, checked.tail))) }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::RunContext;
-use super::patience::Stop;
+use super::patience::{BEFORE_WORK, Stop};
+use crate::app::keys::Payer;
 use crate::domain::failure::Failure;
 use crate::domain::log_entry::{Kind, Line};
+use crate::domain::money::Usd;
 use crate::domain::network::Network;
 use crate::domain::project::PORTS;
 use crate::domain::text::duration;
@@ -15,6 +17,7 @@ use crate::ports::sandbox::{Created, SandboxError, SandboxSpec};
 const MARGIN: Duration = Duration::from_secs(15 * 60);
 
 pub(super) async fn provision(ctx: &mut RunContext) -> Result<(), Stop> {
+    choose_keys(ctx).await?;
     ctx.run.facts.sandbox_asked_for = true;
     ctx.record(&[]).await?;
     let mut spec = SandboxSpec {
@@ -45,13 +48,54 @@ pub(super) async fn provision(ctx: &mut RunContext) -> Result<(), Stop> {
     Ok(())
 }
 
-/// What the agent may reach: GitHub, its model, and what the operator says.
+/// Which model is used, and whose key pays: known before a sandbox is made for it.
+async fn choose_keys(ctx: &mut RunContext) -> Result<(), Stop> {
+    let agent = ctx.agent()?.clone();
+    let wished = ctx.task.options.model.clone().or_else(|| ctx.app.settings.default_model(&agent, None));
+    let payer = Payer {
+        requester: ctx.task.requester.id,
+        installation: ctx.task.thread.installation,
+        account: &ctx.task.thread.name.owner.clone(),
+    };
+    let keys = {
+        let (ctx, agent, model) = (&*ctx, &agent, wished.as_deref());
+        ctx.patiently(BEFORE_WORK, |_| async move { Ok(ctx.app.choose_keys(agent, model, payer).await?) }).await?
+    };
+    let keys = keys.map_err(|missing| {
+        Stop::Failed(Failure::NoKey { agent: agent.name.clone(), missing, page: ctx.app.keys_url() })
+    })?;
+    if keys.iter().any(|key| key.provider.has_gateway()) {
+        let monthly = {
+            let (ctx, task) = (&*ctx, &ctx.task);
+            let month = ctx.app.clock.now().month();
+            let ask = || ctx.app.store.spent_in_month(task.requester.id, task.thread.repository, month);
+            ctx.patiently(BEFORE_WORK, |_| async move { Ok(ask().await?) }).await?
+        };
+        if let Some(reached) = ctx.app.settings.cost_limits.reached(None, Usd::default(), monthly) {
+            return Err(Stop::Failed(Failure::OverLimit { agent: agent.name, reached, has_begun: false }));
+        }
+    }
+    let access = keys.first().map(|key| key.access);
+    let facts = &mut ctx.run.facts;
+    facts.model = wished.or_else(|| ctx.app.settings.default_model(&agent, access));
+    facts.key_owner = keys.first().map(|key| key.whose(&ctx.task.requester.login));
+    facts.keys = keys;
+    Ok(())
+}
+
+/// What the agent may reach: GitHub, the model gateway, what cannot stand behind it, and what the
+/// operator says.
 pub(super) fn network(ctx: &RunContext) -> Result<Network, Stop> {
     let settings = &ctx.app.settings;
-    let model = ctx.agent()?.key.and_then(|(provider, _)| settings.base_urls.get(&provider));
     let github = ctx.app.github.clone_url(&ctx.task.thread.name);
-    let urls = [github.as_str(), settings.public_url.as_str()].into_iter().chain(model.map(String::as_str));
-    Ok(settings.network.network(urls))
+    let agent = ctx.agent()?;
+    let vendors = ctx.run.facts.keys.iter().flat_map(|key| key.provider.hosts()).map(|host| format!("https://{host}"));
+    let urls: Vec<String> = [github, settings.public_url.clone()]
+        .into_iter()
+        .chain(agent.install_hosts().map(ToOwned::to_owned))
+        .chain(vendors)
+        .collect();
+    Ok(settings.network.network(urls.iter().map(String::as_str)))
 }
 
 /// Waits for a free place, and says so.

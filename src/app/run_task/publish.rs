@@ -1,14 +1,13 @@
 //! Seventh step: branch, commit, pull request, each looked for before it is made. Nothing here
 //! takes the agent's word: the result is the commit on the branch and the number of the pull request.
 
-use super::RunContext;
 use super::collect::content;
 use super::patience::{CallError, FOR_RESULTS, Stop};
+use super::{RunContext, unfinished};
 use crate::adapters::github::{FileContent, GitHubError, NewCommit, NewPull, Permission};
 use crate::adapters::store::Purpose;
-use crate::domain::agent_stream::AgentEnd;
 use crate::domain::comment::{CommitMessage, commit_message, commit_trailer, pull_text};
-use crate::domain::failure::{Failure, timed_out};
+use crate::domain::failure::Failure;
 use crate::domain::run::{Ending, PullLink};
 use crate::domain::task::Outcome;
 
@@ -34,15 +33,12 @@ pub(super) async fn publish(ctx: &mut RunContext) -> Result<(), Stop> {
         ctx.run.facts.commit = Some(commit);
         ctx.record(&[]).await?;
     }
-    let out_of_time = ctx.run.facts.agent_end == Some(AgentEnd::TimedOut);
-    if ctx.run.facts.pull.is_none() && !ctx.task.options.no_pr && !out_of_time {
+    let unfinished = unfinished(ctx);
+    if ctx.run.facts.pull.is_none() && !ctx.task.options.no_pr && unfinished.is_none() {
         ctx.run.facts.pull = Some(open_pull(ctx, &branch).await?);
     }
-    let ending = if out_of_time {
-        timed_out(&ctx.task.agent, ctx.agent_limit())
-    } else {
-        Ending { outcome: Outcome::Succeeded, reason: String::new(), detail: String::new() }
-    };
+    let done = || Ending { outcome: Outcome::Succeeded, reason: String::new(), detail: String::new() };
+    let ending = unfinished.unwrap_or_else(done);
     Err(Stop::Ended(Box::new(ending)))
 }
 

@@ -12,7 +12,7 @@ mod parse;
 
 use serde::{Deserialize, Serialize};
 
-pub use options::{OptionName, Options, duration as parse_duration};
+pub use options::{OptionName, Options, cents as parse_cents, duration as parse_duration};
 pub use parse::{could_hold_a_command, parse};
 
 /// The words this instance understands besides the fixed grammar.

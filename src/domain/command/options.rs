@@ -117,8 +117,9 @@ impl OptionName {
             | Self::KeepAlive
             | Self::Install
             | Self::New
-            | Self::NoMcp => true,
-            Self::Full | Self::Mcp | Self::Max | Self::ReviewBy => false,
+            | Self::NoMcp
+            | Self::Max => true,
+            Self::Full | Self::Mcp | Self::ReviewBy => false,
         }
     }
 }
@@ -202,7 +203,7 @@ pub fn duration(value: &str) -> Option<Duration> {
 }
 
 /// `$3`, `3`, `2.50` as cents.
-fn cents(value: &str) -> Option<u64> {
+pub fn cents(value: &str) -> Option<u64> {
     let number = value.strip_prefix('$').unwrap_or(value);
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));
     let part = match part.len() {

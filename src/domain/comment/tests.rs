@@ -93,7 +93,7 @@ fn a_success_names_the_pull_request_and_the_cost() {
     > 1 file held back:
     > - `.github/workflows/x.yml`: workflow files are changed by people only
 
-    `claude` · `claude-sonnet-4-5` · for maria · 2 min 5 s · cost $0.03 (120 tokens) · key of this instance · [log](https://h.test/tasks/t1)
+    `claude` · `claude-sonnet-4-5` · for maria · 2 min 5 s · cost $0.03 as the agent says (120 tokens) · key of this instance · [log](https://h.test/tasks/t1)
 
     To go on, comment `/agent` and what should be different.
     ");

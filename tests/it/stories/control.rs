@@ -10,10 +10,11 @@ async fn questions_are_answered_at_once() {
     world.comment(PERSON, "@hireling agents").await;
     let agents = world.answer(1).await;
     assert!(
-        agents.contains("| `claude` | there | default |") && agents.contains("| `ours` | needs none |"),
+        agents.contains("| `claude` | key of this instance | `sonnet` | default |")
+            && agents.contains("| `ours` | needs none |  |  |"),
         "{agents}"
     );
-    assert!(agents.contains("| `cursor` | not in this version |"), "{agents}");
+    assert!(agents.contains("| `cursor` | missing |  |  |"), "{agents}");
     let comment = world.comment(PERSON, "/agent ours fix it").await;
     world.ended(comment).await;
     world.comment(PERSON, "/agent status").await;

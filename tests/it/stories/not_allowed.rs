@@ -54,12 +54,14 @@ async fn a_faulty_command_gets_one_reply_that_points_at_the_fault() {
     assert!(answer.contains("Did you mean `--model`?"), "{answer}");
     assert!(answer.contains("/agent ours --modle x fix it\n            ^^^^^^^\n"), "{answer}");
 
-    world.comment(PERSON, "/agent cursor fix it").await;
-    assert!(world.answer(1).await.contains("This version does not run `cursor` yet."));
+    world.comment(PERSON, "/agent opencode --model gpt-5.5 fix it").await;
+    assert!(world.answer(1).await.contains("models of opencode begin with anthropic/, openai/, google/, vercel/."));
     world.comment(PERSON, "/agent cladue fix it").await;
     assert!(world.answer(2).await.contains("Did you mean `claude`?"));
+    world.comment(PERSON, "/agent ours --max '$3' fix it").await;
+    assert!(world.answer(3).await.contains("do not pass the model gateway"));
     world.comment(PERSON, "/agent retry").await;
-    assert!(world.answer(3).await.contains("does not offer `retry` yet"));
+    assert!(world.answer(4).await.contains("does not offer `retry` yet"));
     no_task(&world).await;
     world.finish().await;
 }
@@ -69,7 +71,9 @@ async fn an_agent_without_a_key_is_said_before_anything_starts() {
     let world = Builder::new(Engine::Sqlite).setting("ANTHROPIC_API_KEY", "").start().await.unwrap();
     world.comment(PERSON, "/agent claude fix it").await;
     no_task(&world).await;
-    assert!(world.only_answer().await.contains("has to set `ANTHROPIC_API_KEY`"));
+    let answer = world.only_answer().await;
+    let link = format!("Link one of Anthropic or Vercel AI Gateway at {}/settings/keys", world.url);
+    assert!(answer.contains(&link) && answer.contains("Nothing was started."), "{answer}");
     world.finish().await;
 }
 

@@ -1,168 +1,245 @@
-//! The real programs, offline: a scripted model on loopback tells them what to do, and what they did
-//! becomes a pull request.
+//! The real programs, offline: a scripted model on loopback tells them what to do through the model
+//! gateway, and what they did becomes a pull request.
 
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use serde_json::{Value, json};
+use tokio::process::Command;
 
-use crate::support::world::{Builder, Engine, PERSON, REPO};
+use crate::support::model::{Model, refusal, tool_then_text};
+use crate::support::world::{Builder, Engine, PERSON, REPO, World};
 
-/// Whether a program of this version is where a sandbox sees it.
-async fn is_installed(program: &str, version: &str) -> bool {
-    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().await;
-    let there = output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(version));
-    if !there {
-        crate::support::skipped(&format!(
-            "the real {program}, because version {version} is not installed (./tests/run installs it)"
-        ));
-    }
-    there
+/// A program as these stories meet it.
+struct Real {
+    agent: &'static str,
+    program: &'static str,
+    version: &'static str,
+    model: &'static str,
+    /// Its tool for commands, and what it calls the command there.
+    tool: &'static str,
+    argument: &'static str,
+    /// By the list price of its model.
+    tokens_for_six_cents: u64,
 }
 
-/// A model that answers by script. Ends when dropped.
-struct Model {
-    url: String,
-    _server: Child,
-    _dir: tempfile::TempDir,
-}
+const CLAUDE: Real = Real {
+    agent: "claude",
+    program: "claude",
+    version: "2.1.330",
+    model: "claude-sonnet-4-5",
+    tool: "Bash",
+    argument: "command",
+    tokens_for_six_cents: 20_000,
+};
+const CODEX: Real = Real {
+    agent: "codex",
+    program: "codex",
+    version: "0.169.0",
+    model: "gpt-5.5",
+    tool: "exec_command",
+    argument: "cmd",
+    tokens_for_six_cents: 12_000,
+};
+const COPILOT: Real = Real {
+    agent: "copilot",
+    program: "copilot-linux-x64",
+    version: "1.0.102",
+    model: "gpt-5.4",
+    tool: "bash",
+    argument: "command",
+    tokens_for_six_cents: 24_000,
+};
+const GEMINI: Real = Real {
+    agent: "gemini",
+    program: "gemini",
+    version: "0.61.0",
+    model: "gemini-2.5-flash",
+    tool: "run_shell_command",
+    argument: "command",
+    tokens_for_six_cents: 200_000,
+};
+const OPENCODE: Real = Real {
+    agent: "opencode",
+    program: "opencode",
+    version: "1.18.33",
+    model: "anthropic/claude-sonnet-4-5",
+    tool: "bash",
+    argument: "command",
+    tokens_for_six_cents: 20_000,
+};
 
-impl Model {
-    /// `tool`: how this agent's tool for commands is called; `argument`: what it calls the command.
-    async fn start(tool: &str, argument: &str) -> Option<Self> {
-        let cache = std::env::var("TEST_CACHE").ok()?;
-        let program = format!("{cache}/node_modules/.bin/llmock");
-        if !std::path::Path::new(&program).exists() {
-            crate::support::skipped(
-                "real agents, because the scripted model is not in TEST_CACHE (./tests/run fetches it)",
-            );
-            return None;
+/// Fixes the typo, and looks for keys wherever a command of an agent can look. What opens nothing but
+/// the gateway is marked: whatever is redacted besides was worth stealing.
+const EDIT_AND_STEAL: &str = "sed -i s/wrld/world/ README.md; (env; cat /proc/*/environ | tr '\\0' '\\n'; \
+    cat /proc/*/cmdline | tr '\\0' '\\n'; find ~ -type f -size -300k -exec cat {} +) 2>/dev/null | \
+    grep -aE 'KEY|TOKEN|sk-|hlg_' | cut -c1-200 | sed s/hlg_[0-9a-f]*/GRANT/g | sort -u | head -60";
+
+impl Real {
+    /// Whether it is where a sandbox sees it.
+    async fn is_installed(&self) -> bool {
+        let output = Command::new(self.program).arg("--version").stdin(Stdio::null()).output().await;
+        let there = output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(self.version));
+        if !there {
+            crate::support::skipped(&format!(
+                "the real {}, because version {} is not installed (./tests/run installs it)",
+                self.agent, self.version
+            ));
         }
-        let dir = tempfile::tempdir().unwrap();
-        let command = "sed -i s/wrld/world/ README.md";
-        let fixtures = serde_json::json!({ "fixtures": [
-            { "match": { "userMessage": "SCRIPTED-401" },
-              "response": { "error": { "message": "invalid x-api-key", "type": "authentication_error" }, "status": 401 } },
-            { "match": { "userMessage": "SCRIPTED-EDIT", "hasToolResult": false },
-              "response": { "content": "I will fix it.",
-                            "toolCalls": [{ "name": tool, "arguments": { argument: command, "description": "fix" } }] } },
-            { "match": { "userMessage": "SCRIPTED-EDIT", "hasToolResult": true },
-              "response": { "content": "Fixed the typo in README.md.", "usage": { "input_tokens": 100, "output_tokens": 7 } } },
-            { "match": {}, "response": { "content": "A title" } },
-        ]});
-        let file = dir.path().join("fixtures.json");
-        std::fs::write(&file, fixtures.to_string()).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Command::new(program)
-            .args(["-p", &port.to_string(), "-f", file.to_str().unwrap(), "--log-level", "info"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
-        let waiting = async {
-            while let Ok(Some(line)) = lines.next_line().await {
-                if line.contains(&port.to_string()) {
-                    break;
-                }
-            }
-        };
-        tokio::time::timeout(std::time::Duration::from_secs(30), waiting).await.expect("the scripted model listens");
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Some(Self { url: format!("http://127.0.0.1:{port}"), _server: server, _dir: dir })
+        there
     }
 
-    /// Everything it was asked, with the headers.
-    async fn journal(&self) -> String {
-        reqwest::get(format!("{}/__aimock/journal", self.url)).await.unwrap().text().await.unwrap()
+    fn runs(&self, marker: &str, command: &str, text: &str) -> Vec<Value> {
+        let arguments = json!({ self.argument: command, "description": "work" });
+        tool_then_text(marker, self.tool, arguments, text)
+    }
+
+    async fn world(&self, model: &Model, on_vercel: bool) -> World {
+        let mut builder = Builder::new(Engine::Sqlite).setting("ANTHROPIC_BASE_URL", &model.url);
+        let key = builder.canary.clone();
+        for name in ["OPENAI_BASE_URL", "GEMINI_BASE_URL"] {
+            builder = builder.setting(name, &model.url);
+        }
+        for name in ["OPENAI_API_KEY", "GEMINI_API_KEY"] {
+            builder = builder.setting(name, &key);
+        }
+        if on_vercel {
+            builder = builder.on_vercel().await;
+        }
+        builder.file("README.md", "# Shop\n\nhello wrld\n").start().await.unwrap()
+    }
+
+    async fn ask(&self, world: &World, request: &str) -> i64 {
+        world.comment(PERSON, &format!("/agent {} --model {} {request}", self.agent, self.model)).await
     }
 }
 
-async fn a_real_agent_opens_a_pull_request(agent: &str, version: &str, tool: &str, on_vercel: bool) {
-    if !is_installed(agent, version).await {
+async fn opens_a_pull_request(real: &Real, on_vercel: bool) {
+    if !real.is_installed().await {
         return;
     }
-    let argument = if agent == "codex" { "cmd" } else { "command" };
-    let Some(model) = Model::start(tool, argument).await else { return };
-    let mut builder = Builder::new(Engine::Sqlite).setting("ANTHROPIC_BASE_URL", &model.url);
-    let key = builder.canary.clone();
-    builder = builder
-        .setting("OPENAI_BASE_URL", &model.url)
-        .setting("OPENAI_API_KEY", &key)
-        .setting("GEMINI_BASE_URL", &model.url)
-        .setting("GEMINI_API_KEY", &key);
-    if on_vercel {
-        builder = builder.on_vercel().await;
-    }
-    let world = builder.file("README.md", "# Shop\n\nhello wrld\n").start().await.unwrap();
-    let comment =
-        world.comment(PERSON, &format!("/agent {agent} --model {} SCRIPTED-EDIT please", model_of(agent))).await;
-    assert_eq!(
-        world.ended(comment).await,
-        "rocket",
-        "{}\n{}",
-        world.account().await,
-        world.log_of(&world.last_task().await.id).await
-    );
+    // The second command's prompt holds the first one, as an earlier comment.
+    let mut fixtures = vec![refusal("SCRIPTED-401", 401, "invalid x-api-key", "authentication_error")];
+    // The double of Vercel has no walls: a thief would find this test's own environment.
+    let edit = if on_vercel { "sed -i s/wrld/world/ README.md" } else { EDIT_AND_STEAL };
+    fixtures.extend(real.runs("SCRIPTED-EDIT", edit, "Fixed the typo in README.md."));
+    let Some(model) = Model::start(fixtures).await else { return };
+    let world = real.world(&model, on_vercel).await;
+    let comment = real.ask(&world, "SCRIPTED-EDIT please").await;
+    let reaction = world.ended(comment).await;
+    let log = world.log_of(&world.last_task().await.id).await;
+    assert_eq!(reaction, "rocket", "{}\n{log}", world.account().await);
     let pull = world.only_pull().await;
     let diff = world.github.diff(REPO, "main", &pull.head).await.unwrap();
     assert!(diff.contains("-hello wrld\n+hello world"), "{diff}");
     assert_eq!(diff.matches("diff --git").count(), 1, "nothing but the scripted edit: {diff}");
     assert!(pull.body.contains("> Fixed the typo in README.md."), "{}", pull.body);
     let answer = world.only_answer().await;
-    assert!(answer.contains("key of this instance") && answer.contains("tokens)"), "{answer}");
-    let journal = model.journal().await;
-    assert!(journal.contains("SCRIPTED-EDIT"), "{journal}");
+    assert!(answer.contains("by list price (") && answer.contains("tokens) · key of this instance"), "{answer}");
 
-    if on_vercel {
-        // The key goes into the environment of the agent's own command, and nowhere else.
-        let calls = world.vercel().calls();
-        let with_key: Vec<_> = calls.iter().filter(|call| call.body.contains(&world.canary)).collect();
-        assert_eq!(with_key.len(), 1);
-        let body: serde_json::Value = serde_json::from_str(&with_key[0].body).unwrap();
-        assert_eq!((&body["args"][1], &body["env"]["ANTHROPIC_API_KEY"]), (&"agent".into(), &(*world.canary).into()));
-        assert_eq!(with_key[0].body.matches(&world.canary).count(), 1);
+    // The thief looked and found nothing but the grant.
+    assert!((on_vercel || log.contains("GRANT")) && !log.contains("[redacted]"), "{log}");
+    for entry in &model.journal().await {
+        assert!(!entry["body"].to_string().contains(&world.canary), "{} saw the key: {entry}", real.agent);
     }
-    let comment = world.comment(PERSON, &format!("/agent {agent} --model {} SCRIPTED-401", model_of(agent))).await;
+    if on_vercel {
+        assert!(world.vercel().calls().iter().all(|call| !call.body.contains(&world.canary)));
+    }
+    let comment = real.ask(&world, "SCRIPTED-401").await;
     assert_eq!(world.ended(comment).await, "confused");
     let answer = world.answer(1).await;
-    assert!(answer.contains(&format!("{agent}'s key was refused by the model's vendor.")), "{answer}");
+    assert!(answer.contains(&format!("{}'s key was refused by the model's vendor.", real.agent)), "{answer}");
     assert!(!answer.contains(&world.canary));
     world.finish().await;
 }
 
-fn model_of(agent: &str) -> &'static str {
-    match agent {
-        "opencode" => "anthropic/claude-sonnet-4-5",
-        "codex" => "gpt-5.5",
-        "gemini" => "gemini-2.5-flash",
-        _ => "claude-sonnet-4-5",
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn claude_code_opens_a_pull_request() {
-    a_real_agent_opens_a_pull_request("claude", "2.1.330", "Bash", false).await;
+    opens_a_pull_request(&CLAUDE, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn claude_code_opens_a_pull_request_from_a_vercel_sandbox() {
-    a_real_agent_opens_a_pull_request("claude", "2.1.330", "Bash", true).await;
+    opens_a_pull_request(&CLAUDE, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn opencode_opens_a_pull_request() {
-    a_real_agent_opens_a_pull_request("opencode", "1.18.33", "bash", false).await;
+    opens_a_pull_request(&OPENCODE, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn codex_opens_a_pull_request() {
-    a_real_agent_opens_a_pull_request("codex", "0.169.0", "exec_command", false).await;
+    opens_a_pull_request(&CODEX, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gemini_opens_a_pull_request() {
-    a_real_agent_opens_a_pull_request("gemini", "0.61.0", "run_shell_command", false).await;
+    opens_a_pull_request(&GEMINI, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copilot_opens_a_pull_request_with_a_key_of_its_own() {
+    opens_a_pull_request(&COPILOT, false).await;
+}
+
+/// A vendor that fails, one whose quota is spent, and our own limit: each its own sentence.
+async fn tells_why_it_stopped(real: &Real) {
+    if !real.is_installed().await {
+        return;
+    }
+    let fixtures = vec![
+        refusal("SCRIPTED-500", 500, "the vendor is on fire", "api_error"),
+        refusal("SCRIPTED-QUOTA", 429, "the quota is spent", "rate_limit_error"),
+        json!({ "match": { "userMessage": "SCRIPTED-SPEND" }, "response": { "content": "Still at it.",
+            "toolCalls": [{ "name": real.tool, "arguments": { real.argument: "date >> spent.txt", "description": "work" } }],
+            "usage": { "input_tokens": real.tokens_for_six_cents, "output_tokens": 0 } } }),
+    ];
+    let Some(model) = Model::start(fixtures).await else { return };
+    let mut world = real.world(&model, false).await;
+    let mut commands = Vec::new();
+    for request in ["SCRIPTED-500", "SCRIPTED-QUOTA", "--max '$0.10' SCRIPTED-SPEND"] {
+        if !commands.is_empty() {
+            world.next_issue().await;
+        }
+        commands.push((world.issue, real.ask(&world, request).await));
+    }
+    let sentences = [
+        format!("The model of {} did not answer.", real.agent),
+        format!("{} was stopped by the limits of its key.", real.agent),
+        format!("{} was stopped: $", real.agent),
+    ];
+    for ((issue, comment), sentence) in commands.into_iter().zip(sentences) {
+        world.issue = issue;
+        let reaction = world.ended(comment).await;
+        let answer = world.only_answer().await;
+        assert_eq!(reaction, "confused", "{answer}\n{}", world.log_of(&world.last_task().await.id).await);
+        assert!(answer.contains(&sentence), "{answer}");
+    }
+    assert_eq!(world.branches().await.len(), 1, "what the spender did is saved");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claude_code_tells_why_it_stopped() {
+    tells_why_it_stopped(&CLAUDE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codex_tells_why_it_stopped() {
+    tells_why_it_stopped(&CODEX).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copilot_tells_why_it_stopped() {
+    tells_why_it_stopped(&COPILOT).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gemini_tells_why_it_stopped() {
+    tells_why_it_stopped(&GEMINI).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn opencode_tells_why_it_stopped() {
+    tells_why_it_stopped(&OPENCODE).await;
 }

@@ -31,6 +31,13 @@ impl Clock for TestClock {
         format!("{:032x}", self.ids.fetch_add(1, Ordering::SeqCst) + 1)
     }
 
+    fn new_secret(&self) -> [u8; 32] {
+        let mut bytes = [7; 32];
+        let number = self.ids.fetch_add(1, Ordering::SeqCst).to_be_bytes();
+        bytes[..8].copy_from_slice(&number);
+        bytes
+    }
+
     fn jitter(&self) -> f64 {
         0.5
     }

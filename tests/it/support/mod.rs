@@ -1,7 +1,9 @@
 //! What the tests stand on.
 
 pub mod clock;
+pub mod model;
 pub mod postgres;
+pub mod vendor;
 pub mod world;
 
 /// Says what is not tested here and why. Written past the test harness, which keeps back what

@@ -22,7 +22,8 @@ use crate::double::{self, Double};
 
 pub const REPO: &str = "acme/shop";
 pub const PERSON: &str = "maria";
-const PATIENCE: Duration = Duration::from_secs(90);
+/// opencode tries a failing vendor for 75 seconds.
+const PATIENCE: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +90,13 @@ impl Builder {
         self
     }
 
+    /// A custom agent that calls models of these vendors through the gateway.
+    pub fn gateway_agent(mut self, name: &str, vendors: &str, script: &str) -> Self {
+        self = self.agent(name, script);
+        writeln!(self.agents, "gateway = [{vendors}]").unwrap();
+        self
+    }
+
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.into(), value.into()));
         self
@@ -134,6 +142,7 @@ impl Builder {
             ("GITHUB_URL", &github.url),
             ("GITHUB_API_URL", &github.api_url()),
             ("SANDBOX_PROVIDER", "local"),
+            ("ENCRYPTION_KEY", &"5e".repeat(32)),
             ("ANTHROPIC_API_KEY", &self.canary),
             ("AGENTS_FILE", &agents_file.display().to_string()),
             ("METRICS_ADDR", "off"),
@@ -437,6 +446,19 @@ impl World {
         std::fs::write(path, format!("{text}\n{toml}")).unwrap();
     }
 
+    /// Waits for a file that an agent in a local sandbox writes into its scratch folder. Gives the
+    /// folder and the file's text.
+    pub async fn scratch_file(&self, name: &str) -> (PathBuf, String) {
+        self.until(&format!("an agent wrote {name}"), async |world| {
+            let sandboxes = std::fs::read_dir(world.file("data/sandboxes")).ok()?.flatten();
+            sandboxes.map(|entry| entry.path().join("scratch")).find_map(|scratch| {
+                let text = std::fs::read_to_string(scratch.join(name)).ok().filter(|text| !text.is_empty())?;
+                Some((scratch, text))
+            })
+        })
+        .await
+    }
+
     pub fn file(&self, path: &str) -> PathBuf {
         self.dir.path().join(path)
     }
@@ -497,6 +519,9 @@ impl World {
                 "SELECT t::text FROM outbox t",
                 "SELECT t::text FROM deliveries t",
                 "SELECT t::text FROM installations t",
+                "SELECT t::text FROM keys t",
+                "SELECT t::text FROM grants t",
+                "SELECT t::text FROM spending t",
             ] {
                 let rows: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut connection).await.unwrap();
                 text.push_str(&rows.join("\n"));

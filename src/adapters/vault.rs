@@ -1,0 +1,182 @@
+//! Seals what must not lie open in the database: AES-256-GCM with a fresh nonce, bound to the row it
+//! is for. The first key of the ring seals, all of them open.
+
+use std::path::Path;
+
+use aes_gcm::Aes256Gcm;
+use aes_gcm::aead::{Aead as _, KeyInit as _, Nonce, Payload};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use sha2::{Digest as _, Sha256};
+
+use crate::domain::secret::Secret;
+
+/// Before the key's id and the sealed bytes.
+const VERSION: &str = "v1";
+const NONCE_BYTES: usize = 12;
+const KEY_FILE: &str = "encryption.key";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum VaultError {
+    #[error("an encryption key has to be 64 hex digits")]
+    BadKey,
+    /// Cut, changed, of another row, or sealed with a key that is not in the ring.
+    #[error("a sealed value cannot be opened")]
+    Closed,
+}
+
+pub struct Vault {
+    ring: Vec<(String, Aes256Gcm)>,
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.ring.iter().map(|(id, _)| id)).finish()
+    }
+}
+
+impl Vault {
+    /// `keys`: 64 hex digits each, the one that seals first.
+    pub fn new(keys: &[Secret]) -> Result<Self, VaultError> {
+        let ring: Vec<(String, Aes256Gcm)> = keys
+            .iter()
+            .map(|key| {
+                let bytes: [u8; 32] =
+                    hex::decode(key.expose()).ok().and_then(|bytes| bytes.try_into().ok()).ok_or(VaultError::BadKey)?;
+                let id = hex::encode(Sha256::digest(bytes)).get(..8).unwrap_or_default().to_owned();
+                Ok((id, Aes256Gcm::new(&bytes.into())))
+            })
+            .collect::<Result<_, VaultError>>()?;
+        if ring.is_empty() { Err(VaultError::BadKey) } else { Ok(Self { ring }) }
+    }
+
+    /// `bound_to`: the row and what the value is there; the same words are needed to open it.
+    /// `random`: fresh for every call.
+    pub fn seal(&self, bound_to: &str, secret: &Secret, random: [u8; 32]) -> Result<String, VaultError> {
+        let (id, cipher) = self.ring.first().ok_or(VaultError::BadKey)?;
+        let mut nonce = [0; NONCE_BYTES];
+        nonce.copy_from_slice(random.first_chunk::<NONCE_BYTES>().ok_or(VaultError::Closed)?);
+        let aad = aad(id, bound_to);
+        let payload = Payload { msg: secret.expose().as_bytes(), aad: aad.as_bytes() };
+        let sealed = cipher.encrypt(&Nonce::<Aes256Gcm>::from(nonce), payload).map_err(|_| VaultError::Closed)?;
+        Ok(format!("{VERSION}.{id}.{}", STANDARD_NO_PAD.encode([nonce.as_slice(), &sealed].concat())))
+    }
+
+    pub fn open(&self, bound_to: &str, sealed: &str) -> Result<Secret, VaultError> {
+        let mut parts = sealed.split('.');
+        let (Some(VERSION), Some(id), Some(text), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(VaultError::Closed);
+        };
+        let (_, cipher) = self.ring.iter().find(|(known, _)| known == id).ok_or(VaultError::Closed)?;
+        let bytes = STANDARD_NO_PAD.decode(text).map_err(|_| VaultError::Closed)?;
+        let (nonce, msg) = bytes.split_first_chunk::<NONCE_BYTES>().ok_or(VaultError::Closed)?;
+        let aad = aad(id, bound_to);
+        let opened = cipher
+            .decrypt(&Nonce::<Aes256Gcm>::from(*nonce), Payload { msg, aad: aad.as_bytes() })
+            .map_err(|_| VaultError::Closed)?;
+        String::from_utf8(opened).map(Secret::new).map_err(|_| VaultError::Closed)
+    }
+
+    /// Whether the first key sealed it.
+    pub fn is_current(&self, sealed: &str) -> bool {
+        let id = sealed.split('.').nth(1);
+        self.ring.first().is_some_and(|(first, _)| Some(first.as_str()) == id)
+    }
+}
+
+fn aad(key_id: &str, bound_to: &str) -> String {
+    format!("hireling/{VERSION}/{key_id}/{bound_to}")
+}
+
+/// What is kept of a secret that only ever has to be recognised. It must be random and long.
+pub fn hash(secret: &str) -> String {
+    hex::encode(Sha256::digest(secret))
+}
+
+/// Tells secrets apart without showing anything of them.
+pub fn fingerprint(secret: &Secret) -> String {
+    let hash = Sha256::new_with_prefix("hireling fingerprint ").chain_update(secret.expose()).finalize();
+    hex::encode(hash).get(..12).unwrap_or_default().to_owned()
+}
+
+/// The key kept beside a database of one machine; made when it is not there. The error is one
+/// sentence for the operator.
+pub fn key_beside(data_dir: &Path, random: [u8; 32]) -> Result<Secret, String> {
+    use std::io::Write as _;
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    let path = data_dir.join(KEY_FILE);
+    let failed = |error: std::io::Error| format!("the encryption key {} cannot be used: {error}", path.display());
+    std::fs::create_dir_all(data_dir).map_err(failed)?;
+    match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+        Ok(mut file) => {
+            let key = Secret::new(hex::encode(random));
+            file.write_all(key.expose().as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+            Ok(key)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let mode = std::fs::metadata(&path).map_err(failed)?.permissions().mode();
+            if mode & 0o077 != 0 {
+                return Err(format!("{} can be read by others: `chmod 600` it", path.display()));
+            }
+            Ok(Secret::new(std::fs::read_to_string(&path).map_err(failed)?.trim()))
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vault(keys: &[char]) -> Vault {
+        let keys: Vec<Secret> = keys.iter().map(|digit| Secret::new(digit.to_string().repeat(64))).collect();
+        Vault::new(&keys).unwrap()
+    }
+
+    #[test]
+    fn what_is_sealed_opens_in_its_own_place_only() {
+        let vault = vault(&['1']);
+        let sealed = vault.seal("keys/a", &Secret::new("sk-ant-1"), [7; 32]).unwrap();
+        assert_eq!(vault.open("keys/a", &sealed).unwrap().expose(), "sk-ant-1");
+        assert_eq!(vault.open("keys/b", &sealed), Err(VaultError::Closed));
+        assert!(!sealed.contains("sk-ant"));
+    }
+
+    #[test]
+    fn what_was_changed_or_cut_stays_closed() {
+        let vault = vault(&['1']);
+        let sealed = vault.seal("keys/a", &Secret::new("sk-ant-1"), [7; 32]).unwrap();
+        for at in 0..sealed.len() {
+            let cut = &sealed[..at];
+            assert_eq!(vault.open("keys/a", cut), Err(VaultError::Closed), "{cut}");
+            let mut flipped = sealed.clone().into_bytes();
+            flipped[at] ^= 1;
+            let flipped = String::from_utf8(flipped).unwrap();
+            assert_eq!(vault.open("keys/a", &flipped), Err(VaultError::Closed), "{flipped}");
+        }
+    }
+
+    #[test]
+    fn an_old_key_opens_and_the_first_seals() {
+        let old = vault(&['1']).seal("keys/a", &Secret::new("sk"), [1; 32]).unwrap();
+        let both = vault(&['2', '1']);
+        assert!(!both.is_current(&old));
+        let opened = both.open("keys/a", &old).unwrap();
+        let new = both.seal("keys/a", &opened, [2; 32]).unwrap();
+        assert!(both.is_current(&new));
+        assert_eq!(vault(&['2']).open("keys/a", &new).unwrap().expose(), "sk");
+        assert_eq!(vault(&['2']).open("keys/a", &old), Err(VaultError::Closed));
+    }
+
+    #[test]
+    fn the_key_beside_a_database_is_made_once_and_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let made = key_beside(dir.path(), [3; 32]).unwrap();
+        assert_eq!(key_beside(dir.path(), [4; 32]).unwrap(), made);
+        let path = dir.path().join(KEY_FILE);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(key_beside(dir.path(), [5; 32]).unwrap_err().contains("chmod 600"));
+    }
+}

@@ -1,0 +1,210 @@
+//! The model gateway: an agent's call goes to the vendor with the real key in place of its run's
+//! grant, is counted while the answer passes through, and stops at a limit.
+
+mod counting;
+
+use bytes::Bytes;
+use flate2::write::GzDecoder;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+
+use super::App;
+use crate::adapters::models::Answer;
+use crate::adapters::store::Granted;
+use crate::adapters::vault;
+use crate::domain::agent::Provider;
+use crate::domain::gateway::errors::Refusal;
+use crate::domain::gateway::metering::{Meter, Wire};
+use crate::domain::gateway::{self, Passage};
+use crate::domain::key::KeyId;
+use crate::domain::redact::Redactor;
+use crate::domain::secret::Secret;
+use counting::{Counted, Counter, counted};
+
+/// A vendor's refusal is a few lines.
+const MAX_ERROR: usize = 64 * 1024;
+
+/// A call as it came from the sandbox.
+#[derive(Debug)]
+pub struct ModelCall<'a> {
+    pub provider: Provider,
+    pub method: Method,
+    /// Behind `/gateway/<provider>`.
+    pub path: &'a str,
+    pub query: &'a str,
+    pub headers: &'a HeaderMap,
+    pub body: Bytes,
+}
+
+/// What the sandbox gets. The body ends early where the vendor breaks off.
+pub struct ModelAnswer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: BoxStream<'static, Result<Bytes, std::io::Error>>,
+}
+
+impl std::fmt::Debug for ModelAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ModelAnswer").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+impl App {
+    /// Which path a call takes, and whose grant it shows: before its body is read.
+    pub async fn admit_call(
+        &self,
+        provider: Provider,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Result<(Passage, Granted), Refusal> {
+        let passage = gateway::passage(provider, method.as_str(), path).ok_or(Refusal::NoSuchPath)?;
+        let shown = gateway::grant_in(|name| headers.get(name).and_then(|value| value.to_str().ok()));
+        let hash = vault::hash(shown.ok_or(Refusal::NoGrant)?);
+        let month = self.clock.now().month();
+        let grant = self.store.grant(&hash, month).await.map_err(|error| unavailable(&error))?;
+        let grant = grant.ok_or(Refusal::NoGrant)?;
+        if grant.provider != provider {
+            return Err(Refusal::WrongProvider);
+        }
+        if passage.wire.is_some()
+            && let Some(reached) = self.settings.cost_limits.reached(grant.max, grant.spent, grant.spent_this_month)
+        {
+            if let Err(error) = self.store.stop_grant(&hash, &reached).await {
+                return Err(unavailable(&error));
+            }
+            return Err(Refusal::OverLimit(reached));
+        }
+        Ok((passage, grant))
+    }
+
+    /// Carries out a call that was admitted.
+    pub async fn call_model(
+        self: &std::sync::Arc<Self>,
+        call: ModelCall<'_>,
+        passage: &Passage,
+        grant: Granted,
+    ) -> Result<ModelAnswer, Refusal> {
+        let provider = call.provider;
+        let (mut model, mut body) = (passage.model.clone(), call.body.clone());
+        if let Some(wire) = passage.wire {
+            let checked = gateway::check_body(wire, &body)?;
+            model = model.or(checked.model).or_else(|| named_by(call.headers));
+            body = checked.body.map_or(body, Bytes::from);
+        }
+        let key = self.gateway_key(provider, grant.key.as_ref()).await?;
+        let base = self.settings.base_urls.get(&provider).ok_or(Refusal::NoSuchPath)?;
+        let query = gateway::query_that_passes(call.query);
+        let mark = if query.is_empty() { "" } else { "?" };
+        let url = format!("{base}{}{mark}{query}", passage.path);
+        let headers = onward(call.headers, provider, passage.wire, &key)?;
+        let size = body.len();
+        let answer = self.models.call(call.method.clone(), &url, headers, body).await.map_err(|error| {
+            tracing::info!(provider = provider.name(), error = &error as &dyn std::error::Error, "a model's vendor");
+            Refusal::Unreachable
+        })?;
+        metrics::counter!("hireling_gateway_calls_total", "provider" => provider.name(), "status" => answer.status.as_u16().to_string())
+            .increment(1);
+        if !answer.status.is_success() {
+            return refused_by_vendor(provider, answer, &key).await;
+        }
+        let headers = backward(&answer.headers);
+        let Some(wire) = passage.wire else {
+            let body = answer.body.map(|piece| piece.map_err(std::io::Error::other)).boxed();
+            return Ok(ModelAnswer { status: answer.status, headers, body });
+        };
+        let counter = counter(wire, model.as_deref().unwrap_or(""), size, &answer.headers);
+        let counted_call = Counted::new(std::sync::Arc::clone(self), grant, counter);
+        Ok(ModelAnswer { status: answer.status, headers, body: counted(answer.body, counted_call) })
+    }
+
+    async fn gateway_key(&self, provider: Provider, stored: Option<&KeyId>) -> Result<Secret, Refusal> {
+        match stored {
+            None => self.settings.keys.get(&provider).cloned().ok_or(Refusal::KeyGone),
+            Some(id) => match self.open_key(id).await {
+                Ok(Some(key)) => Ok(key),
+                Ok(None) => Err(Refusal::KeyGone),
+                Err(error) => Err(unavailable(&error)),
+            },
+        }
+    }
+}
+
+fn unavailable(error: &(dyn std::error::Error + 'static)) -> Refusal {
+    tracing::warn!(error, "the model gateway cannot read the database");
+    Refusal::Unavailable
+}
+
+/// Vercel's protocol names the model in a header.
+fn named_by(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get("ai-language-model-id").or_else(|| headers.get("ai-model-id"))?;
+    value.to_str().ok().map(ToOwned::to_owned)
+}
+
+/// The headers of the vendor's request: those on the list, and the key.
+fn onward(from: &HeaderMap, provider: Provider, wire: Option<Wire>, key: &Secret) -> Result<HeaderMap, Refusal> {
+    let mut headers = HeaderMap::new();
+    for name in gateway::REQUEST_HEADERS {
+        for value in from.get_all(name) {
+            headers.append(HeaderName::from_static(name), value.clone());
+        }
+    }
+    let takes_gzip = from.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+    let encoding = if takes_gzip.is_some_and(|list| list.contains("gzip")) { "gzip" } else { "identity" };
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
+    let (name, before) = gateway::key_header(provider, wire);
+    let mut value = HeaderValue::from_str(&format!("{before}{}", key.expose())).map_err(|_| Refusal::KeyRefused)?;
+    value.set_sensitive(true);
+    headers.insert(HeaderName::from_static(name), value);
+    Ok(headers)
+}
+
+fn backward(from: &HeaderMap) -> HeaderMap {
+    let passing = from.iter().filter(|(name, _)| gateway::passes_back(name.as_str()));
+    passing.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+fn counter(wire: Wire, model: &str, size: usize, headers: &HeaderMap) -> Counter {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or("");
+    let meter = Meter::new(wire, model, size, text(header::CONTENT_TYPE));
+    match text(header::CONTENT_ENCODING) {
+        "" | "identity" => Counter::Plain(meter),
+        "gzip" => Counter::Packed(Box::new(GzDecoder::new(meter))),
+        // Not asked for; counted by its size.
+        _ => Counter::Plain(Meter::new(wire, model, size, "")),
+    }
+}
+
+/// A refusal of the vendor passes, but for one that is about the key: its words can show parts of it.
+async fn refused_by_vendor(provider: Provider, answer: Answer, key: &Secret) -> Result<ModelAnswer, Refusal> {
+    let mut bytes = Vec::new();
+    let mut pieces = answer.body;
+    while let Some(Ok(piece)) = pieces.next().await {
+        let room = MAX_ERROR.saturating_sub(bytes.len());
+        bytes.extend_from_slice(piece.get(..room).unwrap_or(&piece));
+        if bytes.len() >= MAX_ERROR {
+            break;
+        }
+    }
+    let packed = answer.headers.get(header::CONTENT_ENCODING).is_some_and(|value| value == "gzip");
+    let text = String::from_utf8_lossy(&if packed { unpacked(&bytes) } else { bytes }).into_owned();
+    let about_the_key =
+        answer.status == StatusCode::UNAUTHORIZED || (provider == Provider::Gemini && text.contains("API_KEY_INVALID"));
+    if about_the_key {
+        return Err(Refusal::KeyRefused);
+    }
+    let mut headers = backward(&answer.headers);
+    headers.remove(header::CONTENT_ENCODING);
+    let text = Redactor::new([key]).redact(&text);
+    let body = futures::stream::once(async move { Ok(Bytes::from(text)) }).boxed();
+    Ok(ModelAnswer { status: answer.status, headers, body })
+}
+
+fn unpacked(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Read as _;
+    let mut text = Vec::new();
+    // What could be unpacked is told, even if the rest is broken.
+    let _ = flate2::read::GzDecoder::new(bytes).take(MAX_ERROR as u64).read_to_end(&mut text);
+    text
+}

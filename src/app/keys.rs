@@ -1,0 +1,127 @@
+//! Keys of people and installations: saved sealed, chosen for a run, opened at the moment of use.
+
+use super::App;
+use crate::adapters::store::StoreError;
+use crate::adapters::vault::{self, VaultError};
+use crate::domain::agent::{Agent, Provider};
+use crate::domain::ids::{InstallationId, UserId};
+use crate::domain::key::{ChosenKey, KeyId, KeyOwner, StoredKey, choose, sealed_for};
+use crate::domain::secret::Secret;
+
+/// Keys sealed anew between two looks at the database.
+const PAGE: i64 = 100;
+
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+/// Who a run is for, as far as keys are concerned.
+#[derive(Debug, Clone, Copy)]
+pub struct Payer<'a> {
+    pub requester: UserId,
+    pub installation: InstallationId,
+    /// Login of the account that owns the repository.
+    pub account: &'a str,
+}
+
+/// What rotating came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rotated {
+    pub resealed: u64,
+    /// Sealed with the first key already.
+    pub current: u64,
+    /// Sealed with a key that is not in the ring any more, or broken.
+    pub closed: u64,
+}
+
+impl App {
+    /// Saves a key in place of the owner's one for this provider.
+    pub async fn save_key(
+        &self,
+        owner: KeyOwner,
+        provider: Provider,
+        key: &Secret,
+        saved_by: UserId,
+    ) -> Result<StoredKey, KeyError> {
+        let id = KeyId(self.clock.new_id());
+        let sealed = self.vault.seal(&sealed_for(&id, owner, provider), key, self.clock.new_secret())?;
+        let fingerprint = vault::fingerprint(key);
+        let saved_at = self.clock.now();
+        let stored = StoredKey { id, owner, provider, sealed, fingerprint, saved_at, used_at: None };
+        self.store.store_key(&stored, saved_by).await?;
+        Ok(stored)
+    }
+
+    /// A stored key. `None`: it was deleted.
+    pub(crate) async fn open_key(&self, id: &KeyId) -> Result<Option<Secret>, KeyError> {
+        let Some(stored) = self.store.key(id).await? else { return Ok(None) };
+        let bound_to = sealed_for(&stored.id, stored.owner, stored.provider);
+        Ok(Some(self.vault.open(&bound_to, &stored.sealed)?))
+    }
+
+    /// The keys that a run of this agent would use: none if it needs none. `Err` holds the providers
+    /// of which one is missing.
+    pub async fn choose_keys(
+        &self,
+        agent: &Agent,
+        model: Option<&str>,
+        payer: Payer<'_>,
+    ) -> Result<Result<Vec<ChosenKey>, Vec<Provider>>, StoreError> {
+        let ways: Vec<(usize, Provider)> = agent.access_for(model).map(|(at, access)| (at, access.provider)).collect();
+        if ways.is_empty() {
+            return Ok(Ok(Vec::new()));
+        }
+        let stored = self.store.keys_of(payer.requester, payer.installation).await?;
+        let account = payer.account.to_ascii_lowercase();
+        let may_spend = self.settings.operator_key_accounts.as_ref().is_none_or(|list| list.contains(&account));
+        let operator_has = |provider| may_spend && self.settings.keys.contains_key(&provider);
+        let groups: Vec<&[(usize, Provider)]> =
+            if agent.takes_all_access { ways.chunks(1).collect() } else { vec![&ways] };
+        let mut chosen = Vec::new();
+        for group in groups {
+            match choose(group, &stored, payer.requester, operator_has) {
+                Some(key) => chosen.push(key),
+                None => return Ok(Err(group.iter().map(|(_, provider)| *provider).collect())),
+            }
+        }
+        Ok(Ok(chosen))
+    }
+
+    /// The value of a chosen key. `None`: it is gone.
+    pub(crate) async fn key_value(&self, chosen: &ChosenKey) -> Result<Option<Secret>, KeyError> {
+        match &chosen.stored {
+            None => Ok(self.settings.keys.get(&chosen.provider).cloned()),
+            Some((id, _)) => self.open_key(id).await,
+        }
+    }
+
+    /// Seals every stored secret with the first encryption key, beside a running service.
+    pub async fn rotate_keys(&self) -> Result<Rotated, KeyError> {
+        let (mut rotated, mut after) = (Rotated::default(), String::new());
+        loop {
+            let page = self.store.keys_after(&after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(rotated) };
+            after.clone_from(&last.id.0);
+            for key in page {
+                let bound_to = sealed_for(&key.id, key.owner, key.provider);
+                match self.vault.open(&bound_to, &key.sealed) {
+                    Ok(_) if self.vault.is_current(&key.sealed) => rotated.current += 1,
+                    Ok(value) => {
+                        let sealed = self.vault.seal(&bound_to, &value, self.clock.new_secret())?;
+                        // One that was saved meanwhile is sealed with the first key anyway.
+                        self.store.reseal_key(&key.id, &key.sealed, &sealed).await?;
+                        rotated.resealed += 1;
+                    }
+                    Err(error) => {
+                        tracing::warn!(key = %key.id.0, error = %error, "a key stays closed");
+                        rotated.closed += 1;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! How the agent is started: its time, its environment, and the grants it calls its model with.
+
+use std::time::Duration;
+
+use super::RunContext;
+use super::patience::{BEFORE_WORK, Stop};
+use crate::adapters::store::NewGrant;
+use crate::adapters::vault;
+use crate::app::keys::KeyError;
+use crate::domain::agent::{Agent, Granted, LaunchFor};
+use crate::domain::failure::{Failure, sandbox_timed_out};
+use crate::domain::gateway::GRANT_PREFIX;
+use crate::domain::key::ChosenKey;
+use crate::domain::money::Usd;
+use crate::domain::run::SandboxId;
+use crate::domain::secret::Secret;
+use crate::domain::text::duration;
+use crate::ports::sandbox::{CommandId, CommandSpec, LONGEST_COMMAND};
+
+/// The agent is stopped this long before its sandbox ends, so that its work can be saved.
+const RESERVE: Duration = Duration::from_secs(120);
+/// Less than this is not worth a call, nor a word.
+const WORTH_ASKING: Duration = Duration::from_secs(60);
+/// Name of the command, of which there is one per sandbox: starting it twice finds the first.
+const COMMAND: &str = "agent";
+const PROMPT_FILE: &str = "prompt.txt";
+
+/// Starts the agent, once. What is learned here is stored before anything is waited for.
+pub(super) async fn start(ctx: &mut RunContext, sandbox: &SandboxId) -> Result<CommandId, Stop> {
+    let limit = time_limit(ctx, sandbox).await?;
+    let spec = command(ctx, limit).await?;
+    let prompt = ctx.inputs()?.prompt(&ctx.task.requester.login, &ctx.task.request);
+    let started = {
+        let (ctx, spec, prompt) = (&*ctx, &spec, prompt.as_bytes());
+        ctx.patiently_in_sandbox(|| async move {
+            // The prompt of a command that was started before is read already: leave it alone.
+            if let Some(found) = ctx.app.sandbox.find(sandbox, COMMAND).await? {
+                return Ok(found);
+            }
+            ctx.app.sandbox.write_file(sandbox, PROMPT_FILE, prompt).await?;
+            Ok(ctx.app.sandbox.start(sandbox, spec).await?)
+        })
+        .await?
+    };
+    ctx.run.facts.command = Some(started.0.clone());
+    ctx.record(&[]).await?;
+    Ok(started)
+}
+
+/// What the agent gets of the sandbox's time: all that was asked for, or what leaves enough to save
+/// the work. A sandbox that took long to get ready is extended as far as the operator allows.
+async fn time_limit(ctx: &mut RunContext, sandbox: &SandboxId) -> Result<Duration, Stop> {
+    let asked = ctx.time_limit().min(LONGEST_COMMAND);
+    let lifetime = |ctx: &RunContext| {
+        ctx.run.facts.sandbox_ends_at.zip(ctx.run.facts.sandbox_since).map(|(end, start)| end.since(start))
+    };
+    let left = |ctx: &RunContext| {
+        let ends_at = ctx.run.facts.sandbox_ends_at?;
+        let reserve = RESERVE.min(lifetime(ctx)? / 4);
+        Some(ends_at.since(ctx.app.clock.now()).saturating_sub(reserve))
+    };
+    if let (Some(left), Some(lifetime)) = (left(ctx), lifetime(ctx)) {
+        let wanted = asked.saturating_sub(left).min(ctx.app.settings.max_duration.saturating_sub(lifetime));
+        if wanted >= WORTH_ASKING {
+            match ctx.app.sandbox.extend(sandbox, wanted).await {
+                Ok(ends_at) => {
+                    ctx.run.facts.sandbox_ends_at = ends_at;
+                    ctx.record(&[]).await?;
+                }
+                Err(error) => {
+                    let error = ctx.redacted(&error.to_string());
+                    tracing::info!(error = %error, "the sandbox's life was not extended");
+                }
+            }
+        }
+    }
+    let limit = left(ctx).map_or(asked, |left| left.min(asked));
+    if limit.is_zero() {
+        let lifetime = lifetime(ctx).unwrap_or_default();
+        return Err(Stop::Ended(Box::new(sandbox_timed_out(lifetime))));
+    }
+    let wished = ctx.time_limit();
+    if ctx.task.options.timeout_s.is_some() && wished > limit + WORTH_ASKING {
+        let note = format!("The agent may work for {}, not {}.", duration(limit), duration(wished));
+        ctx.run.facts.notes.push(note);
+    }
+    ctx.run.facts.agent_limit_ms = Some(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+    Ok(limit)
+}
+
+/// What opens a model for the agent, and where its calls go.
+struct Opener {
+    chosen: ChosenKey,
+    base_url: String,
+    key: Secret,
+}
+
+async fn command(ctx: &mut RunContext, timeout: Duration) -> Result<CommandSpec, Stop> {
+    let agent = ctx.agent()?.clone();
+    let mut openers = Vec::new();
+    for chosen in ctx.run.facts.keys.clone() {
+        let opener =
+            if chosen.provider.has_gateway() { grant(ctx, chosen).await? } else { direct(ctx, chosen).await? };
+        ctx.guard(&opener.key);
+        openers.push(opener);
+    }
+    let access: Vec<Granted<'_>> = openers.iter().filter_map(|opener| granted(&agent, opener)).collect();
+    let model = ctx.run.facts.model.as_deref();
+    let launch = agent.launch(LaunchFor { model, access: &access });
+    let mut env = launch.env;
+    // Commits the agent makes are taken apart again; without a name Git refuses to make them.
+    for (name, value) in [
+        ("GIT_AUTHOR_NAME", agent.name.as_str()),
+        ("GIT_COMMITTER_NAME", agent.name.as_str()),
+        ("GIT_AUTHOR_EMAIL", "agent@localhost"),
+        ("GIT_COMMITTER_EMAIL", "agent@localhost"),
+    ] {
+        env.push((name.to_owned(), Secret::new(value)));
+    }
+    Ok(CommandSpec {
+        name: COMMAND.to_owned(),
+        argv: launch.argv,
+        env,
+        stdin: Some(PROMPT_FILE.to_owned()),
+        stdout: None,
+        timeout,
+    })
+}
+
+fn granted<'a>(agent: &'a Agent, opener: &'a Opener) -> Option<Granted<'a>> {
+    let access = agent.access.get(opener.chosen.access)?;
+    Some(Granted { access, base_url: &opener.base_url, key: &opener.key })
+}
+
+/// A right to call one vendor through the gateway, for as long as the agent works.
+async fn grant(ctx: &RunContext, chosen: ChosenKey) -> Result<Opener, Stop> {
+    let provider = chosen.provider;
+    let token = Secret::new(format!("{GRANT_PREFIX}{}", hex::encode(ctx.app.clock.new_secret())));
+    let hash = vault::hash(token.expose());
+    let asked = ctx.task.options.max_cents.map(Usd::from_cents);
+    let max = [asked, ctx.app.settings.cost_limits.per_task].into_iter().flatten().min();
+    let key = chosen.stored.as_ref().map(|(id, _)| id);
+    let grant = NewGrant { hash: &hash, run: &ctx.run.id, provider, key, max };
+    let grant = &grant;
+    ctx.patiently(BEFORE_WORK, |_| async move {
+        let now = ctx.app.clock.now();
+        if let Some(key) = grant.key {
+            ctx.app.store.note_key_use(key, now).await?;
+        }
+        Ok(ctx.app.store.store_grant(&ctx.lease, grant, now).await?)
+    })
+    .await?;
+    let base_url = format!("{}/gateway/{}", ctx.app.settings.public_url, provider.name());
+    Ok(Opener { chosen, base_url, key: token })
+}
+
+/// The key itself, for an agent that takes no other address.
+async fn direct(ctx: &RunContext, chosen: ChosenKey) -> Result<Opener, Stop> {
+    let key = key_of(ctx, &chosen).await?;
+    Ok(Opener { chosen, base_url: String::new(), key })
+}
+
+async fn key_of(ctx: &RunContext, chosen: &ChosenKey) -> Result<Secret, Stop> {
+    let gone = || {
+        Stop::Failed(Failure::NoKey {
+            agent: ctx.task.agent.clone(),
+            missing: vec![chosen.provider],
+            page: ctx.app.keys_url(),
+        })
+    };
+    ctx.patiently(BEFORE_WORK, |_| async move {
+        match ctx.app.key_value(chosen).await {
+            Ok(Some(key)) => Ok(key),
+            Err(KeyError::Store(error)) => Err(error.into()),
+            Ok(None) => Err(gone().into()),
+            Err(KeyError::Vault(error)) => {
+                tracing::error!(error = %error, "a stored key cannot be opened");
+                Err(gone().into())
+            }
+        }
+    })
+    .await
+}
+
+/// Has the redactor know the keys that were chosen, whichever worker follows the agent.
+pub(super) async fn guard_keys(ctx: &mut RunContext) -> Result<(), Stop> {
+    for chosen in ctx.run.facts.keys.clone() {
+        if chosen.stored.is_some() {
+            let key = key_of(ctx, &chosen).await?;
+            ctx.guard(&key);
+        }
+    }
+    Ok(())
+}

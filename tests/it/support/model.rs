@@ -1,0 +1,77 @@
+//! A model that answers by script: npm's aimock, which speaks to every agent in its vendor's words.
+
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+/// Ends when dropped.
+pub struct Model {
+    pub url: String,
+    _server: Child,
+    _dir: tempfile::TempDir,
+}
+
+/// What it says to a prompt with `marker`: first a call of a tool, then an answer.
+pub fn tool_then_text(marker: &str, tool: &str, arguments: Value, text: &str) -> Vec<Value> {
+    vec![
+        json!({ "match": { "userMessage": marker, "hasToolResult": false },
+            "response": { "content": "I will see to it.", "toolCalls": [{ "name": tool, "arguments": arguments }],
+                "usage": { "input_tokens": 100, "output_tokens": 20 } } }),
+        json!({ "match": { "userMessage": marker, "hasToolResult": true },
+            "response": { "content": text, "usage": { "input_tokens": 200, "output_tokens": 7 } } }),
+    ]
+}
+
+/// What it says to a prompt with `marker`, every time.
+pub fn refusal(marker: &str, status: u16, message: &str, kind: &str) -> Value {
+    json!({ "match": { "userMessage": marker },
+        "response": { "error": { "message": message, "type": kind }, "status": status } })
+}
+
+impl Model {
+    /// `fixtures` in their order; whatever else is asked gets a title. `None`: it is not installed,
+    /// and that was said.
+    pub async fn start(mut fixtures: Vec<Value>) -> Option<Self> {
+        let cache = std::env::var("TEST_CACHE").ok()?;
+        let program = format!("{cache}/node_modules/.bin/llmock");
+        if !std::path::Path::new(&program).exists() {
+            super::skipped("real agents, because the scripted model is not in TEST_CACHE (./tests/run fetches it)");
+            return None;
+        }
+        fixtures.push(json!({ "match": {}, "response": { "content": "A title" } }));
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("fixtures.json");
+        std::fs::write(&file, json!({ "fixtures": fixtures }).to_string()).unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut server = Command::new(program)
+            .args(["-p", &port.to_string(), "-f", file.to_str().unwrap(), "--log-level", "info"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+        let waiting = async {
+            while let Ok(Some(line)) = lines.next_line().await {
+                if line.contains(&port.to_string()) {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), waiting).await.expect("the scripted model listens");
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Some(Self { url: format!("http://127.0.0.1:{port}"), _server: server, _dir: dir })
+    }
+
+    /// Everything it was asked, with the headers.
+    pub async fn journal(&self) -> Vec<Value> {
+        let url = format!("{}/__aimock/journal", self.url);
+        let journal: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+        let list =
+            journal.as_array().or_else(|| journal["entries"].as_array()).or_else(|| journal["requests"].as_array());
+        list.unwrap_or_else(|| panic!("{journal}")).clone()
+    }
+}
