@@ -114,7 +114,7 @@ macro_rules! in_tx {
                 result
             }
             $crate::adapters::store::Db::Pg(pool) => {
-                let mut tx = pool.begin().await?;
+                let mut tx = $crate::adapters::store::begin(pool).await?;
                 let result = {
                     let $conn = &mut *tx;
                     $body
@@ -127,6 +127,17 @@ macro_rules! in_tx {
 }
 
 pub(crate) use {in_tx, read, write};
+
+/// Begins a transaction in a task of its own. sqlx 0.9 does not notice when the future of a BEGIN is
+/// dropped after it was sent: the connection would go back to the pool inside the transaction, and
+/// whoever takes it next would write what is never committed.
+async fn begin(pool: &PgPool) -> sqlx::Result<sqlx::Transaction<'static, sqlx::Postgres>> {
+    let pool = pool.clone();
+    match tokio::spawn(async move { pool.begin().await }).await {
+        Ok(begun) => begun,
+        Err(_) => Err(sqlx::Error::WorkerCrashed),
+    }
+}
 
 impl Store {
     /// `sqlite` or `postgres`, for people.

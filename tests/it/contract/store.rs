@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hireling::adapters::store::{
@@ -28,6 +29,7 @@ const LIMITS: Limits = Limits { per_day: 1_000, waiting: 1_000 };
 /// A store of each engine that is there, with what a test needs beside it.
 struct Bench {
     store: Store,
+    location: Location,
     clock: TestClock,
     _dir: tempfile::TempDir,
 }
@@ -36,11 +38,11 @@ async fn both() -> Vec<Bench> {
     let dir = tempfile::tempdir().unwrap();
     let location = Location::Sqlite(dir.path().join("test.db"));
     let store = Store::open(&location, Access::Service).await.unwrap();
-    let mut all = vec![Bench { store, clock: TestClock::new(), _dir: dir }];
+    let mut all = vec![Bench { store, location, clock: TestClock::new(), _dir: dir }];
     if let Some(url) = postgres::fresh_database().await {
         let location = Location::Postgres { url: Secret::new(&*url), direct_url: Secret::new(&*url) };
         let store = Store::open(&location, Access::Service).await.unwrap();
-        all.push(Bench { store, clock: TestClock::new(), _dir: tempfile::tempdir().unwrap() });
+        all.push(Bench { store, location, clock: TestClock::new(), _dir: tempfile::tempdir().unwrap() });
     }
     all
 }
@@ -492,5 +494,41 @@ async fn every_list_has_its_index() {
             .unwrap();
         let plan = rows.join("\n");
         assert!(plan.contains(index), "{what} on postgres: {plan}");
+    }
+}
+
+/// Polls a future this often, and drops it where it then is.
+async fn cut_after<F: Future>(polls: usize, future: F) {
+    let (mut future, mut left) = (Box::pin(future), polls);
+    std::future::poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(());
+        }
+        left -= 1;
+        future.as_mut().poll(context).map(|_| ())
+    })
+    .await;
+}
+
+/// Whoever is cut off in the middle of a transaction leaves nothing of it to others: what they write
+/// on the same connection stays.
+#[tokio::test]
+async fn a_transaction_that_is_cut_off_spoils_no_connection() {
+    for bench in both().await {
+        let (installation, now) = (InstallationId(1), bench.clock.now());
+        let other = Store::open(&bench.location, Access::Visitor).await.unwrap();
+        let mut until = now;
+        for round in 0..24 {
+            for _ in 0..5 {
+                cut_after(round % 12, bench.store.take_write(installation, Purpose::Result, now)).await;
+            }
+            for _ in 0..10 {
+                until = Millis(until.0 + 1);
+                bench.store.block_installation(installation, until).await.unwrap();
+                assert_eq!(other.blocked_until(installation).await.unwrap(), until, "round {round}");
+            }
+        }
+        other.close().await;
+        bench.store.close().await;
     }
 }
