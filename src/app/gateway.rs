@@ -98,7 +98,7 @@ impl App {
         let query = gateway::query_that_passes(call.query);
         let mark = if query.is_empty() { "" } else { "?" };
         let url = format!("{base}{}{mark}{query}", passage.path);
-        let headers = onward(call.headers, provider, passage.wire, &key)?;
+        let headers = onward(call.headers, provider, &key)?;
         let size = body.len();
         let answer = self.models.call(call.method.clone(), &url, headers, body).await.map_err(|error| {
             tracing::info!(provider = provider.name(), error = &error as &dyn std::error::Error, "a model's vendor");
@@ -143,7 +143,7 @@ fn named_by(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The headers of the vendor's request: those on the list, and the key.
-fn onward(from: &HeaderMap, provider: Provider, wire: Option<Wire>, key: &Secret) -> Result<HeaderMap, Refusal> {
+fn onward(from: &HeaderMap, provider: Provider, key: &Secret) -> Result<HeaderMap, Refusal> {
     let mut headers = HeaderMap::new();
     for name in gateway::REQUEST_HEADERS {
         for value in from.get_all(name) {
@@ -153,7 +153,7 @@ fn onward(from: &HeaderMap, provider: Provider, wire: Option<Wire>, key: &Secret
     let takes_gzip = from.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
     let encoding = if takes_gzip.is_some_and(|list| list.contains("gzip")) { "gzip" } else { "identity" };
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
-    let (name, before) = gateway::key_header(provider, wire);
+    let (name, before) = gateway::key_header(provider);
     let mut value = HeaderValue::from_str(&format!("{before}{}", key.expose())).map_err(|_| Refusal::KeyRefused)?;
     value.set_sensitive(true);
     headers.insert(HeaderName::from_static(name), value);

@@ -1,13 +1,21 @@
 //! Keys of people and installations: saved sealed, chosen for a run, opened at the moment of use.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
 use super::App;
 use crate::adapters::store::StoreError;
 use crate::adapters::vault::{self, VaultError};
 use crate::domain::agent::{Agent, Provider};
+use crate::domain::gateway::key_header;
 use crate::domain::ids::{InstallationId, UserId};
 use crate::domain::key::{ChosenKey, KeyId, KeyOwner, StoredKey, choose, sealed_for};
 use crate::domain::secret::Secret;
 
+/// How long a vendor may take to say whether a key is one.
+const TEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Keys sealed anew between two looks at the database.
 const PAGE: i64 = 100;
 
@@ -17,6 +25,9 @@ pub enum KeyError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// For the visitor: nothing was saved.
+    #[error("{0} refuses this key")]
+    Refused(&'static str),
 }
 
 /// Who a run is for, as far as keys are concerned.
@@ -26,6 +37,15 @@ pub struct Payer<'a> {
     pub installation: InstallationId,
     /// Login of the account that owns the repository.
     pub account: &'a str,
+}
+
+/// What a vendor says about a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyTest {
+    Accepted,
+    Refused,
+    /// It cannot be asked, or not now.
+    Unknown,
 }
 
 /// What rotating came to.
@@ -39,7 +59,8 @@ pub struct Rotated {
 }
 
 impl App {
-    /// Saves a key in place of the owner's one for this provider.
+    /// Saves a key in place of the owner's one for this provider, unless the vendor says that it is
+    /// none. A vendor that cannot be asked keeps nobody from saving.
     pub async fn save_key(
         &self,
         owner: KeyOwner,
@@ -47,6 +68,9 @@ impl App {
         key: &Secret,
         saved_by: UserId,
     ) -> Result<StoredKey, KeyError> {
+        if self.test_key(provider, key).await == KeyTest::Refused {
+            return Err(KeyError::Refused(provider.title()));
+        }
         let id = KeyId(self.clock.new_id());
         let sealed = self.vault.seal(&sealed_for(&id, owner, provider), key, self.clock.new_secret())?;
         let fingerprint = vault::fingerprint(key);
@@ -54,6 +78,34 @@ impl App {
         let stored = StoredKey { id, owner, provider, sealed, fingerprint, saved_at, used_at: None };
         self.store.store_key(&stored, saved_by).await?;
         Ok(stored)
+    }
+
+    /// Asks the vendor whether a key is one, by a call that costs nothing.
+    pub async fn test_key(&self, provider: Provider, key: &Secret) -> KeyTest {
+        let path = match provider {
+            Provider::Anthropic | Provider::Openai => "/v1/models",
+            Provider::Gemini => "/v1beta/models",
+            Provider::Aigateway => "/v1/credits",
+            // Cursor names no such call, GitHub tells nothing of Copilot.
+            Provider::Cursor | Provider::Copilot => return KeyTest::Unknown,
+        };
+        let Some(base) = self.settings.base_urls.get(&provider) else { return KeyTest::Unknown };
+        let mut headers = HeaderMap::new();
+        let (name, before) = key_header(provider);
+        let Ok(value) = HeaderValue::from_str(&format!("{before}{}", key.expose())) else { return KeyTest::Refused };
+        headers.insert(HeaderName::from_static(name), value);
+        headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+        let url = format!("{base}{path}");
+        let call = self.models.call(Method::GET, &url, headers, Bytes::new());
+        match tokio::time::timeout(TEST_TIMEOUT, call).await {
+            Ok(Ok(answer)) if answer.status.is_success() => KeyTest::Accepted,
+            Ok(Ok(answer)) if answer.status == StatusCode::UNAUTHORIZED => KeyTest::Refused,
+            // Gemini says 400 to what is no key at all.
+            Ok(Ok(answer)) if provider == Provider::Gemini && answer.status == StatusCode::BAD_REQUEST => {
+                KeyTest::Refused
+            }
+            Ok(_) | Err(_) => KeyTest::Unknown,
+        }
     }
 
     /// A stored key. `None`: it was deleted.
@@ -112,9 +164,8 @@ impl App {
                     Ok(_) if self.vault.is_current(&key.sealed) => rotated.current += 1,
                     Ok(value) => {
                         let sealed = self.vault.seal(&bound_to, &value, self.clock.new_secret())?;
-                        // One that was saved meanwhile is sealed with the first key anyway.
-                        self.store.reseal_key(&key.id, &key.sealed, &sealed).await?;
-                        rotated.resealed += 1;
+                        // One that was saved or deleted meanwhile is left as it is.
+                        rotated.resealed += u64::from(self.store.reseal_key(&key.id, &key.sealed, &sealed).await?);
                     }
                     Err(error) => {
                         tracing::warn!(key = %key.id.0, error = %error, "a key stays closed");

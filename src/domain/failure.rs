@@ -21,6 +21,11 @@ pub enum Failure {
         /// Where a key is linked.
         page: String,
     },
+    /// A stored key was deleted meanwhile, or cannot be opened.
+    KeyUnusable {
+        agent: String,
+        page: String,
+    },
     /// A limit of money.
     OverLimit {
         agent: String,
@@ -95,6 +100,7 @@ impl Failure {
             | Self::PushRefused { .. }
             | Self::PullRequestUnsupported
             | Self::NoKey { .. }
+            | Self::KeyUnusable { .. }
             | Self::OverLimit { has_begun: false, .. } => Outcome::Refused,
             _ => Outcome::Failed,
         }
@@ -111,6 +117,9 @@ impl Failure {
         match self {
             Self::AgentFailed { agent, fault, message } => (agent_sentence(agent, *fault), message.clone()),
             Self::NoKey { agent, missing, page } => plain(&no_key(agent, missing, page)),
+            Self::KeyUnusable { agent, page } => {
+                plain(&format!("The stored key for {agent} cannot be opened. Save it anew at {page}."))
+            }
             Self::OverLimit { agent, reached, has_begun } => {
                 let what = if *has_begun { "was stopped" } else { "was not started" };
                 plain(&format!("{agent} {what}: {}", reached.sentence()))

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use flate2::write::GzDecoder;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use crate::adapters::models::Unreachable;
 use crate::adapters::store::Granted;
@@ -65,21 +67,26 @@ impl Counted {
         self.open.as_ref().is_some_and(|(_, counter)| counter.is_told())
     }
 
+    /// Counts, if that was not done yet. In a task of its own: whoever asked may go away meanwhile.
+    fn begin_to_settle(&mut self) -> Option<JoinHandle<()>> {
+        let (grant, counter) = self.open.take()?;
+        let app = Arc::clone(&self.app);
+        let runtime = Handle::try_current().ok()?;
+        Some(runtime.spawn(async move { count(&app, &grant, counter).await }))
+    }
+
     async fn settle(&mut self) {
-        if let Some((grant, counter)) = self.open.take() {
-            count(&self.app, &grant, counter).await;
+        if let Some(counting) = self.begin_to_settle()
+            && let Err(error) = counting.await
+        {
+            tracing::error!(error = &error as &dyn std::error::Error, "a call was not counted");
         }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        if let Some((grant, counter)) = self.open.take()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            let app = Arc::clone(&self.app);
-            runtime.spawn(async move { count(&app, &grant, counter).await });
-        }
+        self.begin_to_settle();
     }
 }
 

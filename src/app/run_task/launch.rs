@@ -161,19 +161,14 @@ async fn direct(ctx: &RunContext, chosen: ChosenKey) -> Result<Opener, Stop> {
 }
 
 async fn key_of(ctx: &RunContext, chosen: &ChosenKey) -> Result<Secret, Stop> {
-    let gone = || {
-        Stop::Failed(Failure::NoKey {
-            agent: ctx.task.agent.clone(),
-            missing: vec![chosen.provider],
-            page: ctx.app.keys_url(),
-        })
-    };
+    let agent = &ctx.task.agent;
+    let gone = || Stop::Failed(Failure::KeyUnusable { agent: agent.clone(), page: ctx.app.keys_url() });
     ctx.patiently(BEFORE_WORK, |_| async move {
         match ctx.app.key_value(chosen).await {
             Ok(Some(key)) => Ok(key),
             Err(KeyError::Store(error)) => Err(error.into()),
             Ok(None) => Err(gone().into()),
-            Err(KeyError::Vault(error)) => {
+            Err(error) => {
                 tracing::error!(error = %error, "a stored key cannot be opened");
                 Err(gone().into())
             }

@@ -178,10 +178,10 @@ pub fn check_body(wire: Wire, body: &[u8]) -> Result<Checked, Refusal> {
 }
 
 /// The header that carries a key, and the words before it.
-pub fn key_header(provider: Provider, wire: Option<Wire>) -> (&'static str, &'static str) {
-    match (provider, wire) {
-        (Provider::Anthropic, _) => ("x-api-key", ""),
-        (Provider::Gemini, _) => ("x-goog-api-key", ""),
+pub fn key_header(provider: Provider) -> (&'static str, &'static str) {
+    match provider {
+        Provider::Anthropic => ("x-api-key", ""),
+        Provider::Gemini => ("x-goog-api-key", ""),
         _ => ("authorization", "Bearer "),
     }
 }

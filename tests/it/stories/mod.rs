@@ -5,6 +5,7 @@ mod control;
 mod crash_and_resume;
 mod duplicate_delivery;
 mod github_fails;
+mod keys;
 mod model_gateway;
 mod not_allowed;
 mod outcomes;

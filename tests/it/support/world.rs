@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hireling::adapters::store::{Access, Location, Store, TaskPage};
 use hireling::adapters::system::SystemClock;
+use hireling::config::{Config, Source};
 use hireling::demo::standin::{CommentView, PullView, Standin};
 use hireling::domain::ids::TaskId;
 use hireling::domain::secret::Secret;
@@ -432,6 +433,26 @@ impl World {
             .unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// The parts of the service, beside it: for what has no page yet. `settings` go over the world's.
+    pub async fn app(&self, settings: &[(&str, &str)]) -> Arc<hireling::app::App> {
+        let pairs = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let source = Source::from_pairs(pairs.chain(settings.iter().copied()));
+        let config = Config::from_source(&source).unwrap();
+        hireling::service::visitor(config, env!("CARGO_BIN_EXE_hireling").into()).await.unwrap()
+    }
+
+    /// Changes the database behind the service's back.
+    pub async fn tamper(&self, sql: &'static str) {
+        use sqlx::Connection as _;
+        match self.database.strip_prefix("sqlite://") {
+            Some(path) => {
+                let mut connection = sqlx::SqliteConnection::connect(&format!("sqlite://{path}")).await.unwrap();
+                sqlx::query(sql).execute(&mut connection).await.unwrap();
+            }
+            None => _ = sqlx::query(sql).execute(&mut postgres::connect(&self.database).await).await.unwrap(),
+        }
     }
 
     /// Another value for a setting, for the next start.
