@@ -14,6 +14,9 @@ use crate::domain::secret::Secret;
 /// Before the key's id and the sealed bytes.
 const VERSION: &str = "v1";
 const NONCE_BYTES: usize = 12;
+const ID_DIGITS: usize = 8;
+/// `v1.`, the key's id and a dot.
+const HEAD_BYTES: usize = VERSION.len() + ID_DIGITS + 2;
 const KEY_FILE: &str = "encryption.key";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +46,7 @@ impl Vault {
             .map(|key| {
                 let bytes: [u8; 32] =
                     hex::decode(key.expose()).ok().and_then(|bytes| bytes.try_into().ok()).ok_or(VaultError::BadKey)?;
-                let id = hex::encode(Sha256::digest(bytes)).get(..8).unwrap_or_default().to_owned();
+                let id = hex::encode(Sha256::digest(bytes)).get(..ID_DIGITS).unwrap_or_default().to_owned();
                 Ok((id, Aes256Gcm::new(&bytes.into())))
             })
             .collect::<Result<_, VaultError>>()?;
@@ -53,29 +56,51 @@ impl Vault {
     /// `bound_to`: the row and what the value is there; the same words are needed to open it.
     /// `random`: fresh for every call.
     pub fn seal(&self, bound_to: &str, secret: &Secret, random: [u8; 32]) -> Result<String, VaultError> {
-        let (id, cipher) = self.ring.first().ok_or(VaultError::BadKey)?;
-        let mut nonce = [0; NONCE_BYTES];
-        nonce.copy_from_slice(random.first_chunk::<NONCE_BYTES>().ok_or(VaultError::Closed)?);
-        let aad = aad(id, bound_to);
-        let payload = Payload { msg: secret.expose().as_bytes(), aad: aad.as_bytes() };
-        let sealed = cipher.encrypt(&Nonce::<Aes256Gcm>::from(nonce), payload).map_err(|_| VaultError::Closed)?;
-        Ok(format!("{VERSION}.{id}.{}", STANDARD_NO_PAD.encode([nonce.as_slice(), &sealed].concat())))
+        let (id, sealed) = self.encrypt(bound_to, secret.expose().as_bytes(), random)?;
+        Ok(format!("{VERSION}.{id}.{}", STANDARD_NO_PAD.encode(sealed)))
     }
 
     pub fn open(&self, bound_to: &str, sealed: &str) -> Result<Secret, VaultError> {
-        let mut parts = sealed.split('.');
-        let (Some(VERSION), Some(id), Some(text), None) = (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(VaultError::Closed);
-        };
-        let (_, cipher) = self.ring.iter().find(|(known, _)| known == id).ok_or(VaultError::Closed)?;
+        let (id, text) = parts(sealed).ok_or(VaultError::Closed)?;
         let bytes = STANDARD_NO_PAD.decode(text).map_err(|_| VaultError::Closed)?;
+        String::from_utf8(self.decrypt(id, bound_to, &bytes)?).map(Secret::new).map_err(|_| VaultError::Closed)
+    }
+
+    /// The same for what is no text.
+    pub fn seal_bytes(&self, bound_to: &str, bytes: &[u8], random: [u8; 32]) -> Result<Vec<u8>, VaultError> {
+        let (id, sealed) = self.encrypt(bound_to, bytes, random)?;
+        Ok([format!("{VERSION}.{id}.").as_bytes(), &sealed].concat())
+    }
+
+    pub fn open_bytes(&self, bound_to: &str, sealed: &[u8]) -> Result<Vec<u8>, VaultError> {
+        let (head, body) = sealed.split_at_checked(HEAD_BYTES).ok_or(VaultError::Closed)?;
+        let (id, _) = std::str::from_utf8(head).ok().and_then(parts).ok_or(VaultError::Closed)?;
+        self.decrypt(id, bound_to, body)
+    }
+
+    fn encrypt(&self, bound_to: &str, bytes: &[u8], random: [u8; 32]) -> Result<(&str, Vec<u8>), VaultError> {
+        let (id, cipher) = self.ring.first().ok_or(VaultError::BadKey)?;
+        let nonce = random.first_chunk::<NONCE_BYTES>().ok_or(VaultError::Closed)?;
+        let aad = aad(id, bound_to);
+        let payload = Payload { msg: bytes, aad: aad.as_bytes() };
+        let sealed = cipher.encrypt(&Nonce::<Aes256Gcm>::from(*nonce), payload).map_err(|_| VaultError::Closed)?;
+        Ok((id, [nonce.as_slice(), &sealed].concat()))
+    }
+
+    fn decrypt(&self, id: &str, bound_to: &str, bytes: &[u8]) -> Result<Vec<u8>, VaultError> {
+        let (_, cipher) = self.ring.iter().find(|(known, _)| known == id).ok_or(VaultError::Closed)?;
         let (nonce, msg) = bytes.split_first_chunk::<NONCE_BYTES>().ok_or(VaultError::Closed)?;
         let aad = aad(id, bound_to);
-        let opened = cipher
+        cipher
             .decrypt(&Nonce::<Aes256Gcm>::from(*nonce), Payload { msg, aad: aad.as_bytes() })
-            .map_err(|_| VaultError::Closed)?;
-        String::from_utf8(opened).map(Secret::new).map_err(|_| VaultError::Closed)
+            .map_err(|_| VaultError::Closed)
+    }
+
+    pub fn is_current_bytes(&self, sealed: &[u8]) -> bool {
+        sealed
+            .get(..HEAD_BYTES)
+            .and_then(|head| std::str::from_utf8(head).ok())
+            .is_some_and(|head| self.is_current(head))
     }
 
     /// Whether the first key sealed it.
@@ -83,6 +108,11 @@ impl Vault {
         let id = sealed.split('.').nth(1);
         self.ring.first().is_some_and(|(first, _)| Some(first.as_str()) == id)
     }
+}
+
+/// Key id and the rest of `v1.<id>.<rest>`.
+fn parts(sealed: &str) -> Option<(&str, &str)> {
+    sealed.strip_prefix(VERSION)?.strip_prefix('.')?.split_once('.').filter(|(id, _)| id.len() == ID_DIGITS)
 }
 
 fn aad(key_id: &str, bound_to: &str) -> String {
@@ -167,6 +197,18 @@ mod tests {
         assert!(both.is_current(&new));
         assert_eq!(vault(&['2']).open("keys/a", &new).unwrap().expose(), "sk");
         assert_eq!(vault(&['2']).open("keys/a", &old), Err(VaultError::Closed));
+    }
+
+    #[test]
+    fn what_is_no_text_is_sealed_alike() {
+        let vault = vault(&['1']);
+        let sealed = vault.seal_bytes("conversations/a", &[0, 159, 255], [7; 32]).unwrap();
+        assert_eq!(vault.open_bytes("conversations/a", &sealed).unwrap(), [0, 159, 255]);
+        for (place, bytes) in
+            [("conversations/b", &sealed[..]), ("conversations/a", &sealed[..20]), ("conversations/a", &[])]
+        {
+            assert_eq!(vault.open_bytes(place, bytes), Err(VaultError::Closed));
+        }
     }
 
     #[test]

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::App;
-use crate::adapters::store::StoreError;
+use super::run_task::conversation_sealed_for;
+use crate::adapters::store::{Conversation, StoreError};
 use crate::adapters::vault::{self, VaultError};
 use crate::domain::agent::{Agent, Provider};
 use crate::domain::gateway::key_header;
@@ -153,10 +154,58 @@ impl App {
 
     /// Seals every stored secret with the first encryption key, beside a running service.
     pub async fn rotate_keys(&self) -> Result<Rotated, KeyError> {
-        let (mut rotated, mut after) = (Rotated::default(), String::new());
+        let mut rotated = Rotated::default();
+        self.rotate_models_keys(&mut rotated).await?;
+        self.rotate_conversations(&mut rotated).await?;
+        self.rotate_connectors(&mut rotated).await?;
+        Ok(rotated)
+    }
+
+    async fn rotate_connectors(&self, rotated: &mut Rotated) -> Result<(), KeyError> {
+        let mut after = String::new();
+        loop {
+            let page = self.store.connectors_after(&after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after.clone_from(&last.id);
+            for connector in &page {
+                match self.reseal_connector(connector).await? {
+                    Some(true) => rotated.resealed += 1,
+                    Some(false) => rotated.current += 1,
+                    None => rotated.closed += 1,
+                }
+            }
+        }
+    }
+
+    async fn rotate_conversations(&self, rotated: &mut Rotated) -> Result<(), KeyError> {
+        let mut after = String::new();
+        loop {
+            let page = self.store.conversations_after(&after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after.clone_from(&last.0);
+            for task in page {
+                let Some(kept) = self.store.conversation(&task).await? else { continue };
+                let bound_to = conversation_sealed_for(&task);
+                match self.vault.open_bytes(&bound_to, &kept.sealed) {
+                    Ok(_) if self.vault.is_current_bytes(&kept.sealed) => rotated.current += 1,
+                    Ok(packed) => {
+                        let sealed = self.vault.seal_bytes(&bound_to, &packed, self.clock.new_secret())?;
+                        let again = Conversation { sealed, ..kept };
+                        self.store.store_conversation(&task, &again, self.clock.now()).await?;
+                        rotated.resealed += 1;
+                    }
+                    // The prompt tells what was said instead.
+                    Err(_) => rotated.closed += 1,
+                }
+            }
+        }
+    }
+
+    async fn rotate_models_keys(&self, rotated: &mut Rotated) -> Result<(), KeyError> {
+        let mut after = String::new();
         loop {
             let page = self.store.keys_after(&after, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(rotated) };
+            let Some(last) = page.last() else { return Ok(()) };
             after.clone_from(&last.id.0);
             for key in page {
                 let bound_to = sealed_for(&key.id, key.owner, key.provider);

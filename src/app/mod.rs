@@ -2,6 +2,7 @@
 //! `receive` (store, then answer), `intake` (decide), `worker` and `run_task` (do), `outbox` (tell),
 //! `sweep` (tidy up).
 
+pub mod connectors;
 pub mod gateway;
 pub mod identity;
 pub mod intake;

@@ -115,6 +115,7 @@ impl App {
                 [self.github.web_url()]
                     .into_iter()
                     .chain(self.settings.agents.iter().filter_map(|agent| agent.install_hosts())),
+                [],
             ),
             ports: Vec::new(),
             snapshot: None,

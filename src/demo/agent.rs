@@ -40,6 +40,8 @@ pub fn agent() -> Agent {
         env: Vec::new(),
         home_files: Vec::new(),
         access: Vec::new(),
+        sessions: None,
+        mcp: None,
         takes_all_access: false,
         output: OutputFormat::Text,
     }

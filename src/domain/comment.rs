@@ -96,7 +96,10 @@ impl StatusComment<'_> {
             Outcome::Succeeded | Outcome::NoChanges => {
                 "\nTo go on, comment `/agent` and what should be different.".to_owned()
             }
-            _ => "\nTo try again, comment the command once more.".to_owned(),
+            _ if self.facts.commit.is_some() || self.facts.session.is_some() => {
+                "\nTo go on from here, comment `/agent continue`; to start over, `/agent retry`.".to_owned()
+            }
+            _ => "\nTo try again, comment `/agent retry`.".to_owned(),
         });
         parts
     }
@@ -107,7 +110,8 @@ impl StatusComment<'_> {
         let reason = inline(&ending.reason);
         match (ending.outcome, &self.facts.pull, &self.facts.branch) {
             (Outcome::Succeeded, Some(pull), _) => {
-                format!("🚀 **Done.** {agent} opened #{} with {changed}.", pull.number)
+                let did = if self.facts.pull_was_there { "went on with" } else { "opened" };
+                format!("🚀 **Done.** {agent} {did} #{} with {changed}.", pull.number)
             }
             (Outcome::Succeeded, None, Some(branch)) => {
                 format!("🚀 **Done.** {agent} pushed {changed} to {}.", code(branch))
@@ -167,6 +171,10 @@ impl StatusComment<'_> {
         facts.push(format!("{}{}", duration(self.elapsed), self.ready_after()));
         facts.push(self.cost());
         facts.extend(self.facts.key_owner.clone());
+        if !self.facts.connectors.is_empty() {
+            let names: Vec<String> = self.facts.connectors.iter().map(|name| code(name)).collect();
+            facts.push(format!("connectors {}", names.join(", ")));
+        }
         facts.push(format!("[log]({})", self.log_url));
         facts.join(" · ")
     }
@@ -253,7 +261,7 @@ pub struct CommitMessage {
 
 pub fn commit_message(task: &Task, inputs: &Inputs) -> CommitMessage {
     CommitMessage {
-        headline: title(&inputs.title, 100),
+        headline: headline(task, inputs),
         body: format!(
             "Asked for by {login} and made by {agent}.\n\nCo-authored-by: {login} <{email}>\n{trailer}",
             login = task.requester.login,
@@ -262,6 +270,12 @@ pub fn commit_message(task: &Task, inputs: &Inputs) -> CommitMessage {
             trailer = commit_trailer(task),
         ),
     }
+}
+
+/// A follow-up is about its own request, the first work about the issue.
+fn headline(task: &Task, inputs: &Inputs) -> String {
+    let asked = task.request.lines().next().filter(|line| inputs.follows.is_some() && !line.trim().is_empty());
+    title(asked.unwrap_or(&inputs.title), 100)
 }
 
 /// By this line a commit is recognised as the task's own.

@@ -69,6 +69,10 @@ pub enum Failure {
     BranchTaken {
         branch: String,
     },
+    /// A branch that a follow-up went on with got other commits meanwhile.
+    BranchMoved {
+        branch: String,
+    },
     BaseMissing {
         branch: String,
     },
@@ -116,14 +120,7 @@ impl Failure {
         let plain = |text: &str| (text.to_owned(), String::new());
         match self {
             Self::AgentFailed { agent, fault, message } => (agent_sentence(agent, *fault), message.clone()),
-            Self::NoKey { agent, missing, page } => plain(&no_key(agent, missing, page)),
-            Self::KeyUnusable { agent, page } => {
-                plain(&format!("The stored key for {agent} cannot be opened. Save it anew at {page}."))
-            }
-            Self::OverLimit { agent, reached, has_begun } => {
-                let what = if *has_begun { "was stopped" } else { "was not started" };
-                plain(&format!("{agent} {what}: {}", reached.sentence()))
-            }
+            Self::NoKey { .. } | Self::KeyUnusable { .. } | Self::OverLimit { .. } => self.words_about_keys(),
             Self::UnknownAgent { agent } => plain(&format!("The agent {agent} is no longer set up on this instance.")),
             Self::InstallFailed { agent, tail } => {
                 (format!("{agent} could not be installed in the sandbox."), tail.clone())
@@ -153,6 +150,7 @@ impl Failure {
             Self::BranchTaken { branch } => {
                 plain(&format!("The branch {branch} exists already. Name another one with --branch."))
             }
+            Self::BranchMoved { branch } => plain(&format!("Somebody pushed to the branch {branch} meanwhile.")),
             Self::BaseMissing { branch } => plain(&format!("The repository has no branch {branch} to start from.")),
             Self::PushRefused { message } => ("GitHub refused the push.".to_owned(), message.clone()),
             Self::ThreadGone => plain("The issue or its repository is gone, or the App may no longer see it."),
@@ -173,6 +171,21 @@ impl Failure {
             }
             Self::Internal => plain("Something went wrong inside the service. Its log has the details."),
         }
+    }
+
+    fn words_about_keys(&self) -> (String, String) {
+        let sentence = match self {
+            Self::NoKey { agent, missing, page } => no_key(agent, missing, page),
+            Self::KeyUnusable { agent, page } => {
+                format!("The stored key for {agent} cannot be opened. Save it anew at {page}.")
+            }
+            Self::OverLimit { agent, reached, has_begun } => {
+                let what = if *has_begun { "was stopped" } else { "was not started" };
+                format!("{agent} {what}: {}", reached.sentence())
+            }
+            _ => String::new(),
+        };
+        (sentence, String::new())
     }
 
     /// Nothing of what the provider said: that is for the operator, and in the service's log.

@@ -69,9 +69,19 @@ number_id!(CommentId);
 impl TaskId {
     /// The random end of the id: short enough for a branch name.
     pub fn short(&self) -> &str {
-        let start = self.0.len().saturating_sub(7);
-        self.0.get(start..).unwrap_or(&self.0)
+        short_end(&self.0)
     }
+}
+
+impl RunId {
+    /// The random end of the id.
+    pub fn short(&self) -> &str {
+        short_end(&self.0)
+    }
+}
+
+fn short_end(id: &str) -> &str {
+    id.get(id.len().saturating_sub(7)..).unwrap_or(id)
 }
 
 /// `owner/name`, for display and for routes.

@@ -6,6 +6,7 @@ pub mod agent_stream;
 pub mod change;
 pub mod command;
 pub mod comment;
+pub mod connector;
 pub mod decision;
 pub mod delivery;
 pub mod effect;

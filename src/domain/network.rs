@@ -72,15 +72,31 @@ impl Rule {
         Ok(if only { Self::OnlyThese(hosts) } else { Self::Also(hosts) })
     }
 
-    /// The network of one run. `urls`: GitHub, the agent's model, whatever else the run talks to.
-    pub fn network<'a>(&self, urls: impl IntoIterator<Item = &'a str>) -> Network {
+    /// Whether the operator names the host of this address: then it may be a private one.
+    pub fn names_host_of(&self, url: &str) -> bool {
+        let named: &[String] = match self {
+            Self::Open => return false,
+            Self::Also(named) | Self::OnlyThese(named) => named,
+        };
+        let Some(host) = host_of(url) else { return false };
+        named.iter().any(|one| *one == host || holds(one, &host))
+    }
+
+    /// The network of one run. `urls`: GitHub, the agent's model, whatever else the run talks to;
+    /// `wished`: what people want besides, which an operator who names every host does not grant.
+    pub fn network<'a>(
+        &self,
+        urls: impl IntoIterator<Item = &'a str>,
+        wished: impl IntoIterator<Item = &'a str>,
+    ) -> Network {
         let (registries, more): (&[&str], &[String]) = match self {
             Self::Open => return Network::Open,
             Self::Also(more) => (&REGISTRIES, more),
             Self::OnlyThese(more) => (&[], more),
         };
         let (mut hosts, mut subnets) = (Vec::new(), Vec::new());
-        let needed: Vec<String> = urls.into_iter().filter_map(host_of).collect();
+        let wished = wished.into_iter().filter(|_| matches!(self, Self::Also(_)));
+        let needed: Vec<String> = urls.into_iter().chain(wished).filter_map(host_of).collect();
         let github: &[&str] = if needed.iter().any(|host| host == "github.com") { &GITHUB } else { &[] };
         let usual = github.iter().chain(registries).map(|host| (*host).to_owned());
         for host in needed.iter().cloned().chain(usual).chain(more.iter().cloned()) {
@@ -90,6 +106,29 @@ impl Rule {
             }
         }
         Network::Only { hosts, subnets }
+    }
+}
+
+/// Whether a range holds an address, or `*.example.org` a name.
+fn holds(one: &str, host: &str) -> bool {
+    if let Some(end) = one.strip_prefix('*') {
+        return host.ends_with(end);
+    }
+    let parse = |text: &str| {
+        let (address, bits) = text.split_once('/')?;
+        Some((address.parse::<std::net::IpAddr>().ok()?, bits.parse::<u32>().ok()?))
+    };
+    let (Some((range, bits)), Some((address, _))) = (parse(one), parse(host)) else { return false };
+    match (range, address) {
+        (std::net::IpAddr::V4(range), std::net::IpAddr::V4(address)) => {
+            let shift = 32 - bits.min(32);
+            u32::from(range).checked_shr(shift) == u32::from(address).checked_shr(shift)
+        }
+        (std::net::IpAddr::V6(range), std::net::IpAddr::V6(address)) => {
+            let shift = 128 - bits.min(128);
+            u128::from(range).checked_shr(shift) == u128::from(address).checked_shr(shift)
+        }
+        _ => false,
     }
 }
 
@@ -132,7 +171,7 @@ mod tests {
     use super::*;
 
     fn hosts(rule: &str, urls: &[&str]) -> (Vec<String>, Vec<String>) {
-        match Rule::parse(rule).unwrap().network(urls.iter().copied()) {
+        match Rule::parse(rule).unwrap().network(urls.iter().copied(), []) {
             Network::Only { hosts, subnets } => (hosts, subnets),
             Network::Open => panic!("open"),
         }
@@ -155,7 +194,29 @@ mod tests {
         assert_eq!(ranges, ["10.0.0.0/8"]);
         let (names, _) = hosts("only,npm.example.org", &["https://ghes.test"]);
         assert_eq!(names, ["ghes.test", "npm.example.org"]);
-        assert_eq!(Rule::parse("open").unwrap().network([]), Network::Open);
+        assert_eq!(Rule::parse("open").unwrap().network([], []), Network::Open);
+    }
+
+    #[test]
+    fn wishes_are_granted_unless_the_operator_names_every_host() {
+        let with_wish =
+            |rule: &str| match Rule::parse(rule).unwrap().network(["https://ghes.test"], ["https://mcp.test/x"]) {
+                Network::Only { hosts, .. } => hosts.contains(&"mcp.test".to_owned()),
+                Network::Open => panic!("open"),
+            };
+        assert!(with_wish("") && !with_wish("only,npm.test"));
+    }
+
+    #[test]
+    fn a_private_host_is_allowed_where_the_operator_names_it() {
+        let rule = Rule::parse("127.0.0.0/8, *.corp.test, mcp.lan").unwrap();
+        for named in ["http://127.0.0.1:4000/mcp", "https://a.corp.test/", "https://mcp.lan/mcp"] {
+            assert!(rule.names_host_of(named), "{named}");
+        }
+        for other in ["http://128.0.0.1/", "https://corp.test.evil.test/", "https://lan/", "http://[::1]/"] {
+            assert!(!rule.names_host_of(other), "{other}");
+        }
+        assert!(!Rule::Open.names_host_of("http://127.0.0.1/"));
     }
 
     #[test]

@@ -115,8 +115,19 @@ pub fn no_key(why: &str) -> String {
     format!("{why} Nothing was started.")
 }
 
+pub fn nothing_before() -> String {
+    "Nothing has run to its end on this thread yet, so there is nothing to go on with.".to_owned()
+}
+
 pub fn bad_model(why: &str) -> String {
     format!("{}. Nothing was started.", inline(why))
+}
+
+pub fn no_connector(name: &str) -> String {
+    format!(
+        "There is no connector {} that you or this repository's account have linked. Nothing was started.",
+        code(name)
+    )
 }
 
 pub fn max_unavailable(agent: &str) -> String {
@@ -199,6 +210,6 @@ mod tests {
     fn help_offers_exactly_what_is_there() {
         let text = help("hireling");
         assert!(text.contains("| `cancel` |") && text.contains("`--timeout`"));
-        assert!(!text.contains("`review`") && !text.contains("`--mcp`"));
+        assert!(!text.contains("`review`") && !text.contains("`--full`"));
     }
 }

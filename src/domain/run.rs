@@ -114,7 +114,17 @@ pub struct RunFacts {
     pub kept: Option<Kept>,
     pub agent_end: Option<AgentEnd>,
     pub agent_text: Option<String>,
+    /// Names of the connectors the agent has, and where they lead.
+    pub connectors: Vec<String>,
+    pub connector_urls: Vec<String>,
+    /// Their secrets are put on requests by the sandbox's network.
+    pub connectors_injected: bool,
+    /// The agent's conversation, as it calls it.
     pub session: Option<String>,
+    /// It is an earlier one.
+    pub is_resumed: bool,
+    /// The sandbox is that of an earlier run, which kept it.
+    pub took_over: bool,
     pub model: Option<String>,
     /// As the agent tells it.
     pub usage: Option<Usage>,
@@ -123,11 +133,12 @@ pub struct RunFacts {
     /// The limit that stopped the agent.
     pub stopped_by: Option<Reached>,
     pub selection: Option<Selection>,
-    pub branch: Option<String>,
     /// Set before the branch is made: from then on a branch of this name is our own.
-    pub branch_is_ours: bool,
+    pub branch: Option<String>,
     pub commit: Option<String>,
     pub pull: Option<PullLink>,
+    /// The pull request was there before.
+    pub pull_was_there: bool,
     /// The keys the agent uses: none, one, or one for each vendor it wants.
     pub keys: Vec<ChosenKey>,
     /// Who paid for the model, in words.

@@ -104,6 +104,16 @@ pub enum Subject {
     Review(CommentId),
 }
 
+impl Subject {
+    /// The comment it is, if it is one.
+    pub fn comment(self) -> Option<CommentId> {
+        match self {
+            Self::Issue => None,
+            Self::IssueComment(id) | Self::ReviewComment(id) | Self::Review(id) => Some(id),
+        }
+    }
+}
+
 /// The conversation a task belongs to. Tasks of one thread run one at a time, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Thread {
@@ -142,6 +152,8 @@ pub struct NewTask {
     pub agent: String,
     pub options: Options,
     pub request: String,
+    /// Another task whose frozen inputs it gets.
+    pub inputs_of: Option<TaskId>,
 }
 
 /// A stored task.

@@ -200,6 +200,9 @@ pub trait Sandbox: Send + Sync + std::fmt::Debug {
     /// Whether other instances of this service may have sandboxes in the same place.
     fn is_shared(&self) -> bool;
 
+    /// Whether the folders have the same paths in every sandbox: agents file what they remember by path.
+    fn has_fixed_paths(&self) -> bool;
+
     /// Whether disk images can be made.
     fn can_snapshot(&self) -> bool;
 

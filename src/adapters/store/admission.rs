@@ -44,8 +44,9 @@ macro_rules! insert_task_in {
         let (task, now): (&NewTask, Millis) = ($task, $now);
         let added = sqlx::query(
             "INSERT INTO tasks (id, delivery_guid, meaning, installation_id, repository_id, repository, issue_number, \
-             is_pull, subject, triggered_at, requester_id, requester, agent, options, request, state, created_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 'queued', $16) \
+             is_pull, subject, triggered_at, requester_id, requester, agent, options, request, state, created_at, inputs) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 'queued', $16, \
+             (SELECT o.inputs FROM tasks o WHERE o.id = $17)) \
              ON CONFLICT (meaning) DO NOTHING",
         )
         .bind(&task.id.0)
@@ -64,6 +65,7 @@ macro_rules! insert_task_in {
         .bind(to_json(&task.options))
         .bind(&task.request)
         .bind(now.0)
+        .bind(task.inputs_of.as_ref().map(|id| id.0.as_str()))
         .execute(&mut *$conn)
         .await?
         .rows_affected();

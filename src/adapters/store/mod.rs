@@ -4,6 +4,8 @@
 
 mod admission;
 mod budget;
+mod connectors;
+mod conversations;
 mod deliveries;
 mod dialect;
 mod grants;
@@ -25,6 +27,7 @@ use sqlx::{PgPool, SqlitePool};
 
 pub use admission::{Admission, Admit, Limits};
 pub use budget::{Purpose, Verdict};
+pub use conversations::Conversation;
 pub use deliveries::{Decision, KeptDelivery, LedgerRow, PendingDelivery, Stored};
 pub use grants::{Granted, NewGrant};
 pub use lists::LISTS;

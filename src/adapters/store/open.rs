@@ -44,8 +44,14 @@ macro_rules! migrations {
         [$(($name, include_str!(concat!("../../../migrations/", $engine, "/", $name, ".sql")))),*]
     };
 }
-const SQLITE: [(&str, &str); 3] = migrations!("sqlite", ["0001_init", "0002_sandboxes", "0003_keys_and_spending"]);
-const POSTGRES: [(&str, &str); 3] = migrations!("postgres", ["0001_init", "0002_sandboxes", "0003_keys_and_spending"]);
+const SQLITE: [(&str, &str); 5] = migrations!(
+    "sqlite",
+    ["0001_init", "0002_sandboxes", "0003_keys_and_spending", "0004_follow_ups", "0005_connectors"]
+);
+const POSTGRES: [(&str, &str); 5] = migrations!(
+    "postgres",
+    ["0001_init", "0002_sandboxes", "0003_keys_and_spending", "0004_follow_ups", "0005_connectors"]
+);
 
 /// Number of the last migration.
 const NEWEST: i64 = SQLITE.len() as i64;

@@ -104,23 +104,25 @@ impl Store {
         Ok(run)
     }
 
-    /// Whether the sandbox of this name is still needed. A sandbox bears the id of its run.
+    /// Whether the sandbox of this name is still needed. A sandbox bears the id of the run that made it;
+    /// later ones may have taken it over.
     pub async fn standing(&self, sandbox: &str, now: Millis) -> Result<Standing> {
-        let found: Option<bool> = read!(self, |pool| {
+        let found: Option<i64> = read!(self, |pool| {
             sqlx::query_scalar(
-                "SELECT (t.state IN ('queued', 'running') AND r.attempt = \
+                "SELECT CAST(max(CASE WHEN (t.state IN ('queued', 'running') AND r.attempt = \
                     (SELECT max(n.attempt) FROM runs n WHERE n.task_id = t.id)) OR coalesce(r.kept_until, 0) > $2 \
-                 FROM runs r JOIN tasks t ON t.id = r.task_id WHERE r.id = $1",
+                    THEN 1 ELSE 0 END) AS BIGINT) \
+                 FROM runs r JOIN tasks t ON t.id = r.task_id WHERE r.id = $1 OR r.sandbox = $1",
             )
             .bind(sandbox)
             .bind(now.0)
-            .fetch_optional(pool)
+            .fetch_one(pool)
             .await
         })?;
         Ok(match found {
             None => Standing::Unknown,
-            Some(true) => Standing::InUse,
-            Some(false) => Standing::Over,
+            Some(0) => Standing::Over,
+            Some(_) => Standing::InUse,
         })
     }
 

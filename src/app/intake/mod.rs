@@ -3,6 +3,7 @@
 
 mod answers;
 mod plan;
+mod work;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -259,7 +259,7 @@ impl Reader {
         let facts = &mut ctx.run.facts;
         facts.agent_text = text;
         facts.model = model.or(facts.model.take());
-        facts.session.clone_from(&self.transcript.session);
+        facts.session = self.transcript.session.clone().or(facts.session.take());
         facts.usage = self.transcript.usage;
     }
 }

@@ -44,9 +44,17 @@ pub(super) async fn run_short(
     run_spec(ctx, &spec).await
 }
 
+/// In a sandbox that was taken over, commands of these names have run before.
+pub(super) fn named_for(ctx: &RunContext, spec: CommandSpec) -> CommandSpec {
+    match ctx.run.facts.took_over {
+        true => CommandSpec { name: format!("{}-{}", spec.name, ctx.run.id.short()), ..spec },
+        false => spec,
+    }
+}
+
 pub(super) async fn run_spec(ctx: &RunContext, spec: &CommandSpec) -> Result<Ended, Stop> {
     let sandbox = ctx.sandbox()?;
-    let sandbox = &sandbox;
+    let (sandbox, spec) = (&sandbox, &named_for(ctx, spec.clone()));
     let finished = ctx.patiently_in_sandbox(|| async move { Ok(ctx.app.sandbox.run(sandbox, spec).await?) }).await?;
     let text = String::from_utf8_lossy(&finished.tail);
     let lines: Vec<&str> = text.lines().collect();

@@ -180,8 +180,7 @@ impl RunContext {
                 // What stands on GitHub already outlives the sandbox.
                 let old = std::mem::replace(&mut self.run, run).facts;
                 let facts = &mut self.run.facts;
-                (facts.announcing, facts.branch, facts.branch_is_ours) =
-                    (old.announcing, old.branch, old.branch_is_ours);
+                (facts.announcing, facts.branch) = (old.announcing, old.branch);
             }
             Err(StoreError::LeaseLost) => return Err(Stop::Lost),
             Err(_) => return Err(Stop::Failed(Failure::Internal)),

@@ -1,6 +1,7 @@
 //! Second step: what the agent is told is read once, as of the trigger, and stored (design D6).
 
 use super::RunContext;
+use super::follow_up::find;
 use super::patience::{BEFORE_WORK, Stop};
 use crate::domain::failure::Failure;
 use crate::domain::prompt::{Inputs, Quoted, ThreadText};
@@ -18,7 +19,13 @@ pub(super) async fn freeze(ctx: &mut RunContext) -> Result<(), Stop> {
             let (place, github) = (ctx.place(), &ctx.app.github);
             let repository = github.repository(&place).await?;
             let base_branch = ctx.task.options.base.clone().unwrap_or(repository.default_branch);
-            let Some(base_sha) = github.branch_head(&place, &base_branch).await? else {
+            let followed = find(ctx).await?;
+            let (follows, head) = followed.map_or((None, None), |(follows, head)| (Some(follows), head));
+            let base_sha = match head {
+                Some(head) => Some(head),
+                None => github.branch_head(&place, &base_branch).await?,
+            };
+            let Some(base_sha) = base_sha else {
                 return Err(Failure::BaseMissing { branch: base_branch }.into());
             };
             // A name that cannot be had is said now, not after the work.
@@ -35,7 +42,7 @@ pub(super) async fn freeze(ctx: &mut RunContext) -> Result<(), Stop> {
             let opening = ctx.app.opening(&task.delivery).await?;
             let thread = ThreadText { title: opening.title, body: opening.body, comments };
             let frozen = Inputs::freeze(redacted(ctx, thread));
-            Ok(Inputs { base_branch, base_sha, is_private: !repository.is_public, ..frozen })
+            Ok(Inputs { base_branch, base_sha, is_private: !repository.is_public, follows, ..frozen })
         })
         .await?
     };

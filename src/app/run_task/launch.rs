@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use super::RunContext;
+use super::commands::named_for;
 use super::patience::{BEFORE_WORK, Stop};
+use super::{RunContext, connectors};
 use crate::adapters::store::NewGrant;
 use crate::adapters::vault;
 use crate::app::keys::KeyError;
-use crate::domain::agent::{Agent, Granted, LaunchFor};
+use crate::domain::agent::{Agent, Granted, LaunchFor, Session};
+use crate::domain::connector::config::environment;
 use crate::domain::failure::{Failure, sandbox_timed_out};
 use crate::domain::gateway::GRANT_PREFIX;
 use crate::domain::key::ChosenKey;
@@ -29,12 +31,13 @@ const PROMPT_FILE: &str = "prompt.txt";
 pub(super) async fn start(ctx: &mut RunContext, sandbox: &SandboxId) -> Result<CommandId, Stop> {
     let limit = time_limit(ctx, sandbox).await?;
     let spec = command(ctx, limit).await?;
-    let prompt = ctx.inputs()?.prompt(&ctx.task.requester.login, &ctx.task.request);
+    let is_resumed = ctx.run.facts.is_resumed;
+    let prompt = ctx.inputs()?.prompt(&ctx.task.requester.login, &ctx.task.request, is_resumed);
     let started = {
         let (ctx, spec, prompt) = (&*ctx, &spec, prompt.as_bytes());
         ctx.patiently_in_sandbox(|| async move {
             // The prompt of a command that was started before is read already: leave it alone.
-            if let Some(found) = ctx.app.sandbox.find(sandbox, COMMAND).await? {
+            if let Some(found) = ctx.app.sandbox.find(sandbox, &spec.name).await? {
                 return Ok(found);
             }
             ctx.app.sandbox.write_file(sandbox, PROMPT_FILE, prompt).await?;
@@ -105,9 +108,17 @@ async fn command(ctx: &mut RunContext, timeout: Duration) -> Result<CommandSpec,
         openers.push(opener);
     }
     let access: Vec<Granted<'_>> = openers.iter().filter_map(|opener| granted(&agent, opener)).collect();
+    let servers = connectors::servers(ctx).await?;
+    let args = connectors::written(ctx).await?.map(|written| written.args).unwrap_or_default();
     let model = ctx.run.facts.model.as_deref();
-    let launch = agent.launch(LaunchFor { model, access: &access });
+    let new_session = uuid_of(&ctx.run.id.0);
+    let session = match &ctx.run.facts.session {
+        Some(session) if ctx.run.facts.is_resumed => Session::Resumed(session),
+        _ => Session::New(&new_session),
+    };
+    let launch = agent.launch(LaunchFor { model, session, access: &access, args: &args });
     let mut env = launch.env;
+    env.extend(environment(&servers));
     // Commits the agent makes are taken apart again; without a name Git refuses to make them.
     for (name, value) in [
         ("GIT_AUTHOR_NAME", agent.name.as_str()),
@@ -117,14 +128,24 @@ async fn command(ctx: &mut RunContext, timeout: Duration) -> Result<CommandSpec,
     ] {
         env.push((name.to_owned(), Secret::new(value)));
     }
-    Ok(CommandSpec {
+    let spec = CommandSpec {
         name: COMMAND.to_owned(),
         argv: launch.argv,
         env,
         stdin: Some(PROMPT_FILE.to_owned()),
         stdout: None,
         timeout,
-    })
+    };
+    if !ctx.run.facts.is_resumed && agent.sessions.is_some_and(|sessions| !sessions.begin.is_empty()) {
+        ctx.run.facts.session = Some(new_session);
+    }
+    Ok(named_for(ctx, spec))
+}
+
+/// 32 hex digits with the dashes of a UUID.
+fn uuid_of(id: &str) -> String {
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| id.get(range).unwrap_or(""));
+    parts.join("-")
 }
 
 fn granted<'a>(agent: &'a Agent, opener: &'a Opener) -> Option<Granted<'a>> {

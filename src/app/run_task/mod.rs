@@ -6,7 +6,10 @@ mod agent;
 mod announce;
 mod collect;
 mod commands;
+mod connectors;
 mod context;
+mod conversation;
+mod follow_up;
 mod freeze;
 mod launch;
 mod patience;
@@ -25,6 +28,7 @@ use crate::domain::task::Outcome;
 use crate::ports::sandbox::Fate;
 
 pub use context::RunContext;
+pub(crate) use conversation::sealed_for as conversation_sealed_for;
 pub(crate) use patience::{Stop, retry_wait};
 
 /// Workers that may die in the middle of one task before it is given up.
@@ -63,6 +67,7 @@ async fn take_step(ctx: &mut RunContext, step: Step) -> Result<(), Stop> {
         Step::Prepare => Box::pin(prepare::prepare(ctx)).await,
         Step::Agent => Box::pin(agent::work(ctx)).await,
         Step::Collect => {
+            Box::pin(conversation::save(ctx)).await?;
             Box::pin(collect::collect(ctx)).await?;
             judge(ctx)
         }

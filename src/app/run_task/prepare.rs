@@ -1,15 +1,17 @@
 //! Fourth step: the agent and the code get into the sandbox.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::commands::{Ended, run_short};
+use super::conversation::restore;
 use super::patience::{BEFORE_WORK, Stop};
 use super::project::install_dependencies;
 use super::provision::network;
-use super::{RunContext, retry_wait};
+use super::{RunContext, connectors, retry_wait};
 use crate::domain::failure::Failure;
 use crate::domain::network::Injection;
 use crate::domain::secret::Secret;
@@ -23,8 +25,10 @@ const DEPTH: &str = "--depth=50";
 const FETCH_TRIES: u32 = 3;
 pub(super) async fn prepare(ctx: &mut RunContext) -> Result<(), Stop> {
     install_agent(ctx).await?;
-    place_home_files(ctx).await?;
+    restore(ctx).await?;
     fetch_code(ctx).await?;
+    connectors::inject(ctx).await?;
+    place_home_files(ctx).await?;
     if ctx.task.options.install {
         install_dependencies(ctx, "project").await?;
     }
@@ -50,11 +54,15 @@ async fn install_agent(ctx: &RunContext) -> Result<(), Stop> {
 }
 
 /// The agent's own settings. Only the scratch folder can be written from outside.
-async fn place_home_files(ctx: &RunContext) -> Result<(), Stop> {
+async fn place_home_files(ctx: &mut RunContext) -> Result<(), Stop> {
+    let mcp = connectors::written(ctx).await?;
+    let ctx = &*ctx;
     let agent = ctx.agent()?;
+    let mut files: BTreeMap<&str, &str> = agent.home_files.iter().copied().collect();
+    files.extend(mcp.as_ref().map(|mcp| (mcp.path, mcp.text.expose())));
     let sandbox = ctx.sandbox()?;
     let sandbox = &sandbox;
-    for (number, (path, text)) in agent.home_files.iter().enumerate() {
+    for (number, (path, text)) in files.into_iter().enumerate() {
         let name = format!("home-file-{number}");
         let file = &name;
         ctx.patiently_in_sandbox(
@@ -180,7 +188,8 @@ async fn inject(ctx: &RunContext, url: &str, basic: &Secret) -> Result<bool, Sto
     set_headers(ctx, &[Injection { host, path: format!("/{path}/"), headers: vec![header] }]).await
 }
 
-async fn set_headers(ctx: &RunContext, headers: &[Injection]) -> Result<bool, Stop> {
+/// Has the sandbox reach what this run may reach. False: the headers cannot be put on its requests.
+pub(super) async fn set_headers(ctx: &RunContext, headers: &[Injection]) -> Result<bool, Stop> {
     let (sandbox, network) = (ctx.sandbox()?, network(ctx)?);
     let (sandbox, network) = (&sandbox, &network);
     ctx.patiently_in_sandbox(|| async move {

@@ -55,7 +55,9 @@ pub(super) async fn keep(ctx: &mut RunContext) -> Result<(), Stop> {
         .ending
         .as_ref()
         .is_some_and(|ending| matches!(ending.outcome, Outcome::Succeeded | Outcome::NoChanges));
-    if !ctx.task.options.keep_alive || !went_well || ctx.run.facts.kept.is_some() {
+    // A sandbox that was kept before stays for the rest of its time.
+    let is_to_stay = ctx.task.options.keep_alive || ctx.run.facts.took_over;
+    if !is_to_stay || !went_well || ctx.run.facts.kept.is_some() {
         return Ok(());
     }
     let Some(until) = ctx.run.facts.sandbox_ends_at else {

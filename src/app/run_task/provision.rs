@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::RunContext;
+use super::follow_up::take_over;
 use super::patience::{BEFORE_WORK, Stop};
+use super::prepare::set_headers;
+use super::{RunContext, connectors};
 use crate::app::keys::Payer;
 use crate::domain::failure::Failure;
 use crate::domain::log_entry::{Kind, Line};
@@ -18,6 +20,10 @@ const MARGIN: Duration = Duration::from_secs(15 * 60);
 
 pub(super) async fn provision(ctx: &mut RunContext) -> Result<(), Stop> {
     choose_keys(ctx).await?;
+    connectors::choose(ctx).await?;
+    if take_over(ctx).await? {
+        return set_headers(ctx, &[]).await.map(|_| ());
+    }
     ctx.run.facts.sandbox_asked_for = true;
     ctx.record(&[]).await?;
     let mut spec = SandboxSpec {
@@ -95,7 +101,8 @@ pub(super) fn network(ctx: &RunContext) -> Result<Network, Stop> {
         .chain(agent.install_hosts().map(ToOwned::to_owned))
         .chain(vendors)
         .collect();
-    Ok(settings.network.network(urls.iter().map(String::as_str)))
+    let of_connectors = ctx.run.facts.connector_urls.iter().map(String::as_str);
+    Ok(settings.network.network(urls.iter().map(String::as_str), of_connectors))
 }
 
 /// Waits for a free place, and says so.

@@ -21,25 +21,61 @@ pub(super) async fn publish(ctx: &mut RunContext) -> Result<(), Stop> {
         _ => FileContent::new(),
     };
     check_permission(ctx).await?;
-    let branch = ctx.task.branch(&ctx.inputs()?.title);
-    if !ctx.run.facts.branch_is_ours {
-        check_branch_is_free(ctx, &branch).await?;
-        ctx.run.facts.branch = Some(branch.clone());
-        ctx.run.facts.branch_is_ours = true;
-        ctx.record(&[]).await?;
-    }
-    if ctx.run.facts.commit.is_none() {
-        let commit = push(ctx, &branch, &files).await?;
-        ctx.run.facts.commit = Some(commit);
-        ctx.record(&[]).await?;
-    }
+    let branch = choose_branch(ctx).await?;
+    let branch = match push_unless_done(ctx, &branch, &files).await {
+        Err(Stop::Failed(Failure::BranchMoved { branch: moved })) => {
+            let own = give_way(ctx, &moved).await?;
+            push_unless_done(ctx, &own, &files).await?;
+            own
+        }
+        pushed => pushed.map(|()| branch)?,
+    };
     let unfinished = unfinished(ctx);
     if ctx.run.facts.pull.is_none() && !ctx.task.options.no_pr && unfinished.is_none() {
-        ctx.run.facts.pull = Some(open_pull(ctx, &branch).await?);
+        let (pull, was_there) = open_pull(ctx, &branch).await?;
+        (ctx.run.facts.pull, ctx.run.facts.pull_was_there) = (Some(pull), was_there);
     }
     let done = || Ending { outcome: Outcome::Succeeded, reason: String::new(), detail: String::new() };
     let ending = unfinished.unwrap_or_else(done);
     Err(Stop::Ended(Box::new(ending)))
+}
+
+/// The branch of the earlier work, where this goes on with one, else a new one.
+async fn choose_branch(ctx: &mut RunContext) -> Result<String, Stop> {
+    if let Some(branch) = ctx.run.facts.branch.clone() {
+        return Ok(branch);
+    }
+    match ctx.inputs()?.follows.as_ref().and_then(|follows| follows.branch.clone()) {
+        Some(branch) => take_branch(ctx, branch).await,
+        None => own_branch(ctx).await,
+    }
+}
+
+async fn own_branch(ctx: &mut RunContext) -> Result<String, Stop> {
+    let branch = ctx.task.branch(&ctx.inputs()?.title);
+    check_branch_is_free(ctx, &branch).await?;
+    take_branch(ctx, branch).await
+}
+
+async fn take_branch(ctx: &mut RunContext, branch: String) -> Result<String, Stop> {
+    ctx.run.facts.branch = Some(branch.clone());
+    ctx.record(&[]).await?;
+    Ok(branch)
+}
+
+/// Somebody pushed to the branch while the agent worked: the work goes to a branch of its own.
+async fn give_way(ctx: &mut RunContext, moved: &str) -> Result<String, Stop> {
+    let note = format!("Somebody pushed to the branch {moved} meanwhile, so this work is on a branch of its own.");
+    ctx.run.facts.notes.push(note);
+    own_branch(ctx).await
+}
+
+async fn push_unless_done(ctx: &mut RunContext, branch: &str, files: &FileContent) -> Result<(), Stop> {
+    if ctx.run.facts.commit.is_none() {
+        ctx.run.facts.commit = Some(push(ctx, branch, files).await?);
+        ctx.record(&[]).await?;
+    }
+    Ok(())
 }
 
 /// Who asked may have lost the right to while the agent worked (threat T31).
@@ -101,7 +137,11 @@ async fn push_once(
                 if is_ours {
                     return Ok(head);
                 }
-                return Err(Failure::BranchTaken { branch: branch.to_owned() }.into());
+                let branch = branch.to_owned();
+                let is_followed = ctx.inputs()?.follows.as_ref().is_some_and(|f| f.branch.as_ref() == Some(&branch));
+                let failure =
+                    if is_followed { Failure::BranchMoved { branch } } else { Failure::BranchTaken { branch } };
+                return Err(failure.into());
             }
         }
         ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
@@ -125,7 +165,8 @@ fn refused_push(error: GitHubError) -> CallError {
     }
 }
 
-async fn open_pull(ctx: &RunContext, branch: &str) -> Result<PullLink, Stop> {
+/// The pull request of the branch, and whether it was there before this task.
+async fn open_pull(ctx: &RunContext, branch: &str) -> Result<(PullLink, bool), Stop> {
     let inputs = ctx.inputs()?;
     let text = pull_text(&ctx.task, inputs, &ctx.run.facts, &ctx.app.task_url(&ctx.task.id));
     let (title, body) = (ctx.redacted(&text.title), ctx.redacted(&text.body));
@@ -151,5 +192,6 @@ async fn open_pull(ctx: &RunContext, branch: &str) -> Result<PullLink, Stop> {
             }
         })
         .await?;
-    Ok(PullLink { number: opened.number, url: opened.url })
+    let is_followed = inputs.follows.as_ref().is_some_and(|follows| follows.branch.as_deref() == Some(branch));
+    Ok((PullLink { number: opened.number, url: opened.url }, is_followed))
 }

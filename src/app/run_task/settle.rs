@@ -7,6 +7,8 @@ use super::patience::{FOR_RESULTS, Stop};
 use super::project::keep;
 use crate::domain::effect::{Effect, Reaction};
 use crate::domain::failure::Failure;
+use crate::domain::prompt::Said;
+use crate::domain::run::Ending;
 
 pub(super) async fn settle(ctx: &mut RunContext) -> Result<(), Stop> {
     keep(ctx).await?;
@@ -19,6 +21,7 @@ pub(super) async fn settle(ctx: &mut RunContext) -> Result<(), Stop> {
             reaction: Reaction::of(ending.outcome),
         },
     ];
+    note_messages(ctx, &ending).await?;
     {
         let (ctx, ending, effects) = (&*ctx, &ending, &effects);
         ctx.patiently(FOR_RESULTS, |_| async move {
@@ -37,4 +40,23 @@ pub(super) async fn settle(ctx: &mut RunContext) -> Result<(), Stop> {
         tokio::spawn(async move { app.end_sandbox(&sandbox).await });
     }
     Ok(())
+}
+
+/// Both sides of the task, for those that follow. The requester's is noted with the agent's: nobody
+/// follows a task before it is over.
+async fn note_messages(ctx: &RunContext, ending: &Ending) -> Result<(), Stop> {
+    let person = Said { name: ctx.task.requester.login.clone(), is_agent: false, text: ctx.task.request.clone() };
+    let answer = ctx.run.facts.agent_text.clone().filter(|text| !text.trim().is_empty());
+    let text = answer.unwrap_or_else(|| ending.reason.clone());
+    let agent = Said { name: ctx.task.agent.clone(), is_agent: true, text };
+    ctx.patiently(FOR_RESULTS, |_| {
+        let (person, agent) = (&person, &agent);
+        async move {
+            let (store, now, task) = (&ctx.app.store, ctx.app.clock.now(), &ctx.task.id);
+            let status = store.comment(task).await?;
+            store.store_message(task, person, ctx.task.subject.comment(), now).await?;
+            Ok(store.store_message(task, agent, status, now).await?)
+        }
+    })
+    .await
 }

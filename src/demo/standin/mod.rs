@@ -180,6 +180,15 @@ impl Standin {
         self.world.lock().await.pulls_of(repo)
     }
 
+    /// A person closes a pull request.
+    pub async fn close_pull(&self, repo: &str, number: i64) {
+        let mut world = self.world.lock().await;
+        let issue = world.repository_mut(repo).and_then(|repository| repository.issues.get_mut(&number));
+        if let Some(pull) = issue.and_then(|issue| issue.pull.as_mut()) {
+            pull.closed = true;
+        }
+    }
+
     /// Names and commits of all branches.
     pub async fn branches(&self, repo: &str) -> std::io::Result<Vec<(String, String)>> {
         let dir = self.dir(repo).await?;

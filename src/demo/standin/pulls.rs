@@ -20,7 +20,7 @@ pub(super) async fn answer(world: &mut World, inside: &Inside<'_>) -> Answer {
             let found: Vec<Value> = world
                 .pulls_of(&inside.repo)
                 .into_iter()
-                .filter(|pull| wanted.is_none_or(|wanted| pull.head == wanted))
+                .filter(|pull| !pull.closed && wanted.is_none_or(|wanted| pull.head == wanted))
                 .map(|pull| pull_json(world, &inside.repo, pull.number))
                 .collect();
             Answer::json(200, &Value::Array(found))
@@ -47,12 +47,12 @@ async fn create(world: &mut World, inside: &Inside<'_>) -> Answer {
     if head_sha == base_sha {
         return Answer::refused(422, "Validation Failed: No commits between base and head");
     }
-    if world.pulls_of(&inside.repo).iter().any(|pull| pull.head == head) {
+    if world.pulls_of(&inside.repo).iter().any(|pull| !pull.closed && pull.head == head) {
         return Answer::refused(422, "Validation Failed: A pull request already exists for this branch");
     }
     let draft = body["draft"].as_bool() == Some(true);
     let bot = world.bot();
-    let branches = PullBranches { head, base, draft };
+    let branches = PullBranches { head, base, draft, closed: false };
     let number = world.open(&inside.repo, &bot, (&text("title"), &text("body")), Some(branches));
     Answer::json(201, &pull_json(world, &inside.repo, number))
 }

@@ -56,6 +56,7 @@ pub(super) struct PullBranches {
     pub head: String,
     pub base: String,
     pub draft: bool,
+    pub closed: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -115,6 +116,7 @@ pub struct PullView {
     pub head: String,
     pub base: String,
     pub draft: bool,
+    pub closed: bool,
 }
 
 impl World {
@@ -289,6 +291,7 @@ impl World {
                     head: pull.head.clone(),
                     base: pull.base.clone(),
                     draft: pull.draft,
+                    closed: pull.closed,
                 })
             })
             .collect()

@@ -2,7 +2,8 @@
 //! Copilot on a GitHub token: their vendors' hosts are needed for that).
 
 use super::super::agent_stream::OutputFormat;
-use super::{Access, Agent, Install, Provider};
+use super::super::connector::config::Style;
+use super::{Access, Agent, Install, Provider, Sessions};
 
 fn words(text: &str) -> Vec<String> {
     text.split(' ').map(ToOwned::to_owned).collect()
@@ -53,6 +54,8 @@ fn claude() -> Agent {
                 &[("ANTHROPIC_BASE_URL", "{base_url}"), ("ANTHROPIC_AUTH_TOKEN", "{key}"), ("ANTHROPIC_API_KEY", "")],
             ),
         ],
+        sessions: Some(Sessions { begin: &[], resume: &["--resume", "{session}"], files: &[".claude/projects"] }),
+        mcp: Some(Style::Claude),
         takes_all_access: false,
         output: OutputFormat::Claude,
     }
@@ -67,7 +70,7 @@ fn codex() -> Agent {
         "model_provider=hireling",
         "analytics.enabled=false",
         "check_for_update_on_startup=false",
-        "shell_environment_policy.exclude=[\"*_KEY\",\"*TOKEN*\",\"*SECRET*\"]",
+        "shell_environment_policy.exclude=[\"*_KEY\",\"*TOKEN*\",\"*SECRET*\",\"HIRELING_*\"]",
     ];
     let mut command = words("codex exec --json --dangerously-bypass-approvals-and-sandbox");
     command.extend(settings.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]));
@@ -81,6 +84,8 @@ fn codex() -> Agent {
         env: Vec::new(),
         home_files: Vec::new(),
         access: vec![access(Provider::Openai, None, &key), access(Provider::Aigateway, Some("openai/gpt-5.5"), &key)],
+        sessions: Some(Sessions { begin: &[], resume: &["resume", "{session}", "-"], files: &[".codex/sessions"] }),
+        mcp: Some(Style::Codex),
         takes_all_access: false,
         output: OutputFormat::Codex,
     }
@@ -118,6 +123,13 @@ fn copilot() -> Agent {
             own_key(Provider::Openai, "gpt-5.4", "{base_url}/v1", "openai"),
             own_key(Provider::Anthropic, "claude-sonnet-4.5", "{base_url}", "anthropic"),
         ],
+        sessions: Some(Sessions {
+            begin: &["--session-id", "{session}"],
+            // Unlike `--resume`, it also finds one that was cut off before it was listed.
+            resume: &["--session-id", "{session}"],
+            files: &[".copilot/session-state"],
+        }),
+        mcp: Some(Style::Copilot),
         takes_all_access: false,
         output: OutputFormat::Copilot,
     }
@@ -138,6 +150,9 @@ fn cursor() -> Agent {
         env: Vec::new(),
         home_files: Vec::new(),
         access: vec![access(Provider::Cursor, None, &[("CURSOR_API_KEY", "{key}")])],
+        // Where it keeps its conversations is not documented: it gets a summary instead.
+        sessions: None,
+        mcp: Some(Style::Cursor),
         takes_all_access: false,
         output: OutputFormat::Cursor,
     }
@@ -165,6 +180,12 @@ fn gemini() -> Agent {
             Some("gemini-2.5-pro"),
             &[("GOOGLE_GEMINI_BASE_URL", "{base_url}"), ("GEMINI_API_KEY", "{key}")],
         )],
+        sessions: Some(Sessions {
+            begin: &[],
+            resume: &["--resume", "{session}"],
+            files: &[".gemini/tmp", ".gemini/projects.json"],
+        }),
+        mcp: Some(Style::Gemini),
         takes_all_access: false,
         output: OutputFormat::Gemini,
     }
@@ -193,6 +214,16 @@ fn opencode() -> Agent {
             opencode_access(Provider::Gemini, "google/", "google/gemini-2.5-pro", "/v1beta"),
             opencode_access(Provider::Aigateway, "vercel/", "vercel/anthropic/claude-sonnet-4.5", "/v1/ai"),
         ],
+        sessions: Some(Sessions {
+            begin: &[],
+            resume: &["--session", "{session}"],
+            files: &[
+                ".local/share/opencode/opencode.db",
+                ".local/share/opencode/opencode.db-wal",
+                ".local/share/opencode/opencode.db-shm",
+            ],
+        }),
+        mcp: Some(Style::Opencode),
         takes_all_access: false,
         output: OutputFormat::Opencode,
     }

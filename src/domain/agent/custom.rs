@@ -72,6 +72,8 @@ fn custom_agent(name: String, agent: CustomAgent) -> Result<Agent, String> {
         env: agent.env.into_iter().collect(),
         home_files: Vec::new(),
         access: agent.gateway.into_iter().map(gateway).collect(),
+        sessions: None,
+        mcp: None,
         takes_all_access: true,
         output: agent.output,
     })

@@ -6,6 +6,7 @@ mod custom;
 mod provider;
 
 use super::agent_stream::OutputFormat;
+use super::connector::config::Style;
 use super::secret::Secret;
 
 pub use built_in::built_in;
@@ -46,6 +47,17 @@ pub struct Access {
     pub model_prefix: Option<&'static str>,
 }
 
+/// How an agent goes on with an earlier conversation. In all words `{session}` stands for its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sessions {
+    /// Arguments that give a new conversation its id beforehand, for agents that tell it too late.
+    pub begin: &'static [&'static str],
+    /// Arguments that resume one.
+    pub resume: &'static [&'static str],
+    /// Where it keeps them, below its home folder.
+    pub files: &'static [&'static str],
+}
+
 /// One agent, as the service needs to know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agent {
@@ -62,17 +74,33 @@ pub struct Agent {
     pub home_files: Vec<(&'static str, &'static str)>,
     /// Ways to a model, the preferred first. Empty: it needs no key.
     pub access: Vec<Access>,
+    pub sessions: Option<Sessions>,
+    /// How it is told of connectors. `None`: it cannot have any.
+    pub mcp: Option<Style>,
     /// All of `access` is given to it, not the first there is a key for.
     pub takes_all_access: bool,
     pub output: OutputFormat,
+}
+
+/// Which conversation a run has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Session<'a> {
+    #[default]
+    Unnamed,
+    /// A new one, of this id where the agent can be told.
+    New(&'a str),
+    Resumed(&'a str),
 }
 
 /// Everything that depends on the run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LaunchFor<'a> {
     pub model: Option<&'a str>,
+    pub session: Session<'a>,
     /// The ways that were chosen, each with its address and what opens it.
     pub access: &'a [Granted<'a>],
+    /// More arguments, for its connectors.
+    pub args: &'a [String],
 }
 
 /// An access with what fills its templates.
@@ -162,6 +190,15 @@ impl Agent {
         self.access.iter().enumerate().filter(move |(_, access)| fits(access))
     }
 
+    fn session_words(&self, session: Session<'_>) -> Vec<String> {
+        let (words, id): (&[&str], &str) = match (&self.sessions, session) {
+            (Some(sessions), Session::New(id)) => (sessions.begin, id),
+            (Some(sessions), Session::Resumed(id)) => (sessions.resume, id),
+            (None, _) | (_, Session::Unnamed) => (&[], ""),
+        };
+        words.iter().map(|word| word.replace("{session}", id)).collect()
+    }
+
     pub fn launch(&self, run: LaunchFor<'_>) -> Launch {
         // Arguments can be seen by others: no key goes there.
         let base_url = run.access.first().map_or("", |granted| granted.base_url);
@@ -169,6 +206,8 @@ impl Agent {
         if let (Some(flag), Some(model)) = (self.model_flag, run.model) {
             argv.extend([flag.to_owned(), model.to_owned()]);
         }
+        argv.extend_from_slice(run.args);
+        argv.extend(self.session_words(run.session));
         let mut env: Vec<(String, Secret)> =
             self.env.iter().map(|(name, value)| (name.clone(), Secret::new(value))).collect();
         for Granted { access, base_url, key } in run.access {
@@ -191,7 +230,7 @@ mod tests {
         let agent = agent(name);
         let key = Secret::new("grant");
         let granted = Granted { access: &agent.access[access], base_url: "https://m", key: &key };
-        agent.launch(LaunchFor { model, access: &[granted] })
+        agent.launch(LaunchFor { model, access: &[granted], ..LaunchFor::default() })
     }
 
     #[test]
@@ -233,6 +272,18 @@ mod tests {
         assert_eq!(ways(None).len(), 4);
         assert!(opencode.check_model("gpt-5.5").unwrap_err().contains("anthropic/"));
         assert!(opencode.check_model("openai/gpt-5.5").is_ok());
+    }
+
+    #[test]
+    fn a_conversation_is_resumed_by_its_id() {
+        let words = |name: &str, session| {
+            let argv = agent(name).launch(LaunchFor { session, ..LaunchFor::default() }).argv;
+            argv[argv.len() - 3..].join(" ")
+        };
+        assert!(words("claude", Session::Resumed("s1")).ends_with("--resume s1"));
+        assert!(words("codex", Session::Resumed("s1")).ends_with("resume s1 -"));
+        assert!(words("copilot", Session::New("s1")).ends_with("--session-id s1"));
+        assert!(!words("claude", Session::New("s1")).contains("s1"), "it makes its own");
     }
 
     #[test]

@@ -253,6 +253,10 @@ impl Transcript {
         match exit {
             Exit::Code(0) if done => AgentEnd::Done,
             Exit::Code(0) => failed(AgentFault::Interrupted, "it ended without a result".to_owned()),
+            // A launcher tells the signal of what it launched so.
+            Exit::Code(code @ (130 | 134 | 137 | 139 | 143)) => {
+                failed(AgentFault::Interrupted, self.with_stderr(format!("it was ended by signal {}", code - 128)))
+            }
             Exit::Code(code) => {
                 failed(AgentFault::Internal, self.with_stderr(format!("it ended with exit code {code}")))
             }

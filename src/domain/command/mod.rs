@@ -88,8 +88,15 @@ impl Verb {
     /// Whether this version acts on the verb. What it does not act on is said plainly in a reply.
     pub fn is_available(self) -> bool {
         match self {
-            Self::Work | Self::Help | Self::Agents | Self::Status | Self::Cancel | Self::Why => true,
-            Self::Review | Self::Retry | Self::Continue | Self::Config => false,
+            Self::Work
+            | Self::Help
+            | Self::Agents
+            | Self::Status
+            | Self::Cancel
+            | Self::Why
+            | Self::Retry
+            | Self::Continue => true,
+            Self::Review | Self::Config => false,
         }
     }
 }

@@ -118,13 +118,19 @@ impl OptionName {
             | Self::Install
             | Self::New
             | Self::NoMcp
+            | Self::Mcp
             | Self::Max => true,
-            Self::Full | Self::Mcp | Self::ReviewBy => false,
+            Self::Full | Self::ReviewBy => false,
         }
     }
 }
 
 impl Options {
+    /// Whether a task with these options begins its own work instead of going on with earlier work.
+    pub fn starts_anew(&self) -> bool {
+        self.new || self.base.is_some() || self.branch.is_some()
+    }
+
     /// Takes one option in. `Err` says what its value has to be.
     pub(super) fn set(&mut self, name: OptionName, value: &str) -> Result<(), &'static str> {
         let expected = Err(name.help());

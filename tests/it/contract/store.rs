@@ -97,6 +97,7 @@ impl Bench {
             agent: "ours".into(),
             options: Options::default(),
             request: "fix it".into(),
+            inputs_of: None,
         }
     }
 

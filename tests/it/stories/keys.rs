@@ -266,6 +266,7 @@ async fn running_task(app: &App, person: UserId, key: &KeyId) -> String {
         agent: "claude".into(),
         options: Options::default(),
         request: String::new(),
+        inputs_of: None,
     };
     let decision =
         Decision { seq: pending.seq, code: DecisionCode::Accepted, facts: "{}".into(), at: now, effects: &[] };

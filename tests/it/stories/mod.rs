@@ -4,6 +4,7 @@ mod comment_to_pull_request;
 mod control;
 mod crash_and_resume;
 mod duplicate_delivery;
+mod follow_ups;
 mod github_fails;
 mod keys;
 mod model_gateway;

@@ -6,6 +6,10 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
+use hireling::domain::connector::{Protocol, Secrets, Transport};
+use hireling::domain::key::KeyOwner;
+use hireling::domain::secret::Secret;
+
 use crate::support::model::{Model, refusal, tool_then_text};
 use crate::support::world::{Builder, Engine, PERSON, REPO, World};
 
@@ -20,6 +24,10 @@ struct Real {
     argument: &'static str,
     /// By the list price of its model.
     tokens_for_six_cents: u64,
+    /// One that it has to pass on as it is.
+    secret: &'static str,
+    /// How it calls the tools `echo` of the connector `loc` and `ask` of `rem`.
+    connectors_tools: [&'static str; 2],
 }
 
 const CLAUDE: Real = Real {
@@ -30,6 +38,8 @@ const CLAUDE: Real = Real {
     tool: "Bash",
     argument: "command",
     tokens_for_six_cents: 20_000,
+    connectors_tools: ["mcp__loc__echo", "mcp__rem__ask"],
+    secret: "local-secret-$HOME-17",
 };
 const CODEX: Real = Real {
     agent: "codex",
@@ -39,6 +49,8 @@ const CODEX: Real = Real {
     tool: "exec_command",
     argument: "cmd",
     tokens_for_six_cents: 12_000,
+    connectors_tools: ["mcp__loc__echo", "mcp__rem__ask"],
+    secret: "local-secret-$HOME-17",
 };
 const COPILOT: Real = Real {
     agent: "copilot",
@@ -48,6 +60,8 @@ const COPILOT: Real = Real {
     tool: "bash",
     argument: "command",
     tokens_for_six_cents: 24_000,
+    connectors_tools: ["loc-echo", "rem-ask"],
+    secret: "local-secret-$HOME-17",
 };
 const GEMINI: Real = Real {
     agent: "gemini",
@@ -57,6 +71,8 @@ const GEMINI: Real = Real {
     tool: "run_shell_command",
     argument: "command",
     tokens_for_six_cents: 200_000,
+    connectors_tools: ["mcp_loc_echo", "mcp_rem_ask"],
+    secret: "local-secret-17",
 };
 const OPENCODE: Real = Real {
     agent: "opencode",
@@ -66,6 +82,8 @@ const OPENCODE: Real = Real {
     tool: "bash",
     argument: "command",
     tokens_for_six_cents: 20_000,
+    connectors_tools: ["loc_echo", "rem_ask"],
+    secret: "local-secret-$HOME-17",
 };
 
 /// Fixes the typo, and looks for keys wherever a command of an agent can look. What opens nothing but
@@ -93,12 +111,15 @@ impl Real {
         tool_then_text(marker, self.tool, arguments, text)
     }
 
-    async fn world(&self, model: &Model, on_vercel: bool) -> World {
-        let mut builder = Builder::new(Engine::Sqlite).setting("ANTHROPIC_BASE_URL", &model.url);
+    /// `url`: of the model.
+    async fn world(&self, url: &str, on_vercel: bool) -> World {
+        let mut builder = Builder::new(Engine::Sqlite).setting("ANTHROPIC_BASE_URL", url);
         let key = builder.canary.clone();
         for name in ["OPENAI_BASE_URL", "GEMINI_BASE_URL"] {
-            builder = builder.setting(name, &model.url);
+            builder = builder.setting(name, url);
         }
+        // Private addresses are no connectors, unless the operator names them.
+        builder = builder.setting("SANDBOX_NETWORK", "127.0.0.1/32");
         for name in ["OPENAI_API_KEY", "GEMINI_API_KEY"] {
             builder = builder.setting(name, &key);
         }
@@ -123,7 +144,7 @@ async fn opens_a_pull_request(real: &Real, on_vercel: bool) {
     let edit = if on_vercel { "sed -i s/wrld/world/ README.md" } else { EDIT_AND_STEAL };
     fixtures.extend(real.runs("SCRIPTED-EDIT", edit, "Fixed the typo in README.md."));
     let Some(model) = Model::start(fixtures).await else { return };
-    let world = real.world(&model, on_vercel).await;
+    let world = real.world(&model.url, on_vercel).await;
     let comment = real.ask(&world, "SCRIPTED-EDIT please").await;
     let reaction = world.ended(comment).await;
     let log = world.log_of(&world.last_task().await.id).await;
@@ -195,7 +216,7 @@ async fn tells_why_it_stopped(real: &Real) {
             "usage": { "input_tokens": real.tokens_for_six_cents, "output_tokens": 0 } } }),
     ];
     let Some(model) = Model::start(fixtures).await else { return };
-    let mut world = real.world(&model, false).await;
+    let mut world = real.world(&model.url, false).await;
     let mut commands = Vec::new();
     for request in ["SCRIPTED-500", "SCRIPTED-QUOTA", "--max '$0.10' SCRIPTED-SPEND"] {
         if !commands.is_empty() {
@@ -242,4 +263,200 @@ async fn gemini_tells_why_it_stopped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn opencode_tells_why_it_stopped() {
     tells_why_it_stopped(&OPENCODE).await;
+}
+
+/// Leaves half of the work, and kills the agent that started it.
+const CRASH: &str = "echo half > half.txt\n\
+    p=$PPID\n\
+    while [ \"$p\" -gt 1 ]; do\n\
+    case \"$(cat /proc/$p/comm)\" in\n\
+    claude*|codex*|copilot*|opencode*|node|gemini|MainThread) kill -9 \"$p\"; exit ;;\n\
+    esac\n\
+    p=$(sed -n 's/^PPid:[^0-9]*//p' /proc/$p/status)\n\
+    done\n";
+
+/// Killed in the middle of a call, it goes on in another sandbox, with its work and its memory.
+async fn goes_on_after_it_was_killed(real: &Real) {
+    if !real.is_installed().await {
+        return;
+    }
+    let mut fixtures = real.runs("SCRIPTED-TWO", "cat half.txt; echo whole > whole.txt", "It is whole now.");
+    // The call that was cut off counts as one with a result already: by number, then.
+    fixtures[0]["match"] = json!({ "userMessage": "SCRIPTED-TWO", "sequenceIndex": 0 });
+    fixtures[1]["match"] = json!({ "userMessage": "SCRIPTED-TWO" });
+    fixtures.extend(real.runs("SCRIPTED-ONE", "sh crash.sh", "It did not crash."));
+    let Some(model) = Model::start(fixtures).await else { return };
+    let world = real.world(&model.url, false).await;
+    world.github.push_file(REPO, "main", "crash.sh", CRASH).await.unwrap();
+    let first = real.ask(&world, "SCRIPTED-ONE please").await;
+    let reaction = world.ended(first).await;
+    let answer = world.only_answer().await;
+    assert_eq!(reaction, "confused", "{answer}");
+    assert!(answer.contains(&format!("{} was interrupted.", real.agent)), "{answer}");
+    assert!(answer.contains("The work so far is on the branch"), "{answer}");
+    let second =
+        world.comment(PERSON, &format!("/agent {} continue --model {} SCRIPTED-TWO", real.agent, real.model)).await;
+    let reaction = world.ended(second).await;
+    let log = world.log_of(&world.last_task().await.id).await;
+    assert_eq!(reaction, "rocket", "{log}");
+    if world.log().contains("\"isolation\":\"bubblewrap\"") {
+        assert!(log.contains("in the same conversation"), "{log}");
+        // What it said before the end came is part of what it sends now. Claude Code's requests are too
+        // long for the journal; it refuses a conversation that it does not know.
+        let remembers = |entry: &Value| {
+            let body = entry["body"].to_string();
+            body.contains("__aimock_truncated") || body.contains("SCRIPTED-TWO") && body.contains("I will see to it.")
+        };
+        assert!(model.journal().await.iter().any(remembers), "{} was not resumed", real.agent);
+    }
+    let diff = world.github.diff(REPO, "main", &world.only_pull().await.head).await.unwrap();
+    assert!(diff.contains("+half") && diff.contains("+whole"), "{diff}");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claude_code_goes_on_after_it_was_killed() {
+    goes_on_after_it_was_killed(&CLAUDE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codex_goes_on_after_it_was_killed() {
+    goes_on_after_it_was_killed(&CODEX).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copilot_goes_on_after_it_was_killed() {
+    goes_on_after_it_was_killed(&COPILOT).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gemini_goes_on_after_it_was_killed() {
+    goes_on_after_it_was_killed(&GEMINI).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn opencode_goes_on_after_it_was_killed() {
+    goes_on_after_it_was_killed(&OPENCODE).await;
+}
+
+/// A model that has both connectors asked.
+async fn asks_its_connectors(real: &Real) -> Option<Model> {
+    let call = |number: u32, tool: &str| {
+        json!({ "match": { "userMessage": "SCRIPTED-MCP", "sequenceIndex": number },
+            "response": { "content": "Asking.", "toolCalls": [{ "name": tool, "arguments": {} }] } })
+    };
+    let [local, remote] = real.connectors_tools;
+    let mut fixtures = vec![call(0, local)];
+    // opencode asks for a title at the same time, in the same words.
+    let first = u32::from(real.agent == "opencode");
+    fixtures.extend((first == 1).then(|| call(1, local)));
+    fixtures.extend([
+        call(first + 1, remote),
+        json!({ "match": { "userMessage": "SCRIPTED-MCP" }, "response": { "content": "They said pong." } }),
+        json!({ "match": { "userMessage": "SCRIPTED-NONE" }, "response": { "content": "Alone." } }),
+    ]);
+    Model::start(fixtures).await
+}
+
+/// Both kinds of connectors, with their secrets, and none where the command says so.
+async fn uses_its_connectors(real: &Real) {
+    if !real.is_installed().await {
+        return;
+    }
+    let namespaced = crate::support::model::namespaced("SCRIPTED-MCP").await;
+    let scripted = asks_its_connectors(real).await;
+    let Some(scripted) = &scripted else { return };
+    let url = if real.agent == "codex" { &namespaced.url } else { &scripted.url };
+    let server = crate::support::mcp::http().await;
+    let world = real.world(url, false).await;
+    world.github.push_file(REPO, "main", "mcp.js", crate::support::mcp::STDIO).await.unwrap();
+    let first = real.ask(&world, "--no-mcp SCRIPTED-NONE").await;
+    world.ended(first).await;
+    let maria = world.last_task().await.requester.id;
+    let app = world.app(&[]).await;
+    let owner = KeyOwner::Person(maria);
+    let secrets = |name: &str, value: &str| Secrets([(name.to_owned(), Secret::new(value))].into());
+    let argv = ["node", "mcp.js"].map(str::to_owned).to_vec();
+    let local = Transport::Local { argv, hosts: Vec::new() };
+    app.save_connector(owner, "loc", local, secrets("TOKEN", real.secret), maria).await.unwrap();
+    let headers = [("Authorization".to_owned(), "Bearer ${KEY}".to_owned())].into();
+    let remote = Transport::Remote { url: format!("{}/mcp", server.url), protocol: Protocol::Http, headers };
+    app.save_connector(owner, "rem", remote, secrets("KEY", "remote-secret-23"), maria).await.unwrap();
+    app.store.close().await;
+
+    let comment = real.ask(&world, "--new SCRIPTED-MCP").await;
+    let reaction = world.ended(comment).await;
+    let log = world.log_of(&world.last_task().await.id).await;
+    assert_eq!(reaction, "rocket", "{log}\n{}", server.asked().len());
+    let diff = world.github.diff(REPO, "main", &world.only_pull().await.head).await.unwrap();
+    let expected = format!("+called with a secret of {}\n", real.secret.len());
+    assert!(diff.contains(&expected), "{diff}");
+    assert_eq!(diff.matches("diff --git").count(), 1, "no file of the connectors: {diff}");
+    let asked = server.asked();
+    let calls: Vec<_> = asked.iter().filter(|call| call.body.contains("tools/call")).collect();
+    assert_eq!(calls.len(), 1, "{asked:?}");
+    assert_eq!(calls[0].header("authorization"), "Bearer remote-secret-23");
+    assert!(!log.contains("remote-secret") && !log.contains("local-secret"), "{log}");
+    let answers = world.answers().await;
+    assert!(answers[1].body.contains("connectors `loc`, `rem`"), "{}", answers[1].body);
+    assert!(!answers[0].body.contains("connectors"), "{}", answers[0].body);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claude_code_uses_its_connectors() {
+    uses_its_connectors(&CLAUDE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codex_uses_its_connectors() {
+    uses_its_connectors(&CODEX).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copilot_uses_its_connectors() {
+    uses_its_connectors(&COPILOT).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gemini_uses_its_connectors() {
+    uses_its_connectors(&GEMINI).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn opencode_uses_its_connectors() {
+    uses_its_connectors(&OPENCODE).await;
+}
+
+/// Where the sandbox's network can do it, a connector's secret stays outside.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_vercel_a_connectors_secret_never_enters_the_sandbox() {
+    let real = &CLAUDE;
+    if !real.is_installed().await {
+        return;
+    }
+    let fixtures = real.runs("SCRIPTED-EDIT", "sed -i s/wrld/world/ README.md", "Fixed.");
+    let Some(model) = Model::start(fixtures).await else { return };
+    let world = real.world(&model.url, true).await;
+    let first = world.comment(PERSON, "/agent ours").await;
+    world.ended(first).await;
+    let maria = world.last_task().await.requester.id;
+    let app = world.app(&[]).await;
+    let headers =
+        [("Authorization".to_owned(), "Bearer ${KEY}".to_owned()), ("X-Team".to_owned(), "a".to_owned())].into();
+    let remote = Transport::Remote { url: "https://mcp.example.com/mcp".to_owned(), protocol: Protocol::Http, headers };
+    let secrets = Secrets([("KEY".to_owned(), Secret::new("remote-secret-23"))].into());
+    app.save_connector(KeyOwner::Person(maria), "rem", remote, secrets, maria).await.unwrap();
+    app.store.close().await;
+    let comment = real.ask(&world, "--new SCRIPTED-EDIT").await;
+    assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
+    let calls = world.vercel().calls();
+    let with_secret: Vec<_> = calls.iter().filter(|call| call.body.contains("remote-secret-23")).collect();
+    assert_eq!(with_secret.len(), 1);
+    assert!(with_secret[0].route.contains("network-policy"), "{}", with_secret[0].route);
+    let policy: Value = serde_json::from_str(&with_secret[0].body).unwrap();
+    let rule = &policy["allow"]["mcp.example.com"][0];
+    assert_eq!(rule["match"]["path"]["startsWith"], "/mcp", "{policy}");
+    assert_eq!(rule["transform"][0]["headers"]["Authorization"], "Bearer remote-secret-23", "{policy}");
+    world.finish().await;
 }

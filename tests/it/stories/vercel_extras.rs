@@ -192,7 +192,7 @@ fn policies(world: &[Life]) -> Vec<serde_json::Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sandbox_reaches_what_it_needs_and_no_more() {
     let mut world = Builder::new(Engine::Sqlite).on_vercel().await.start().await.unwrap();
-    let comment = world.comment(PERSON, "/agent ours").await;
+    let comment = world.comment(PERSON, "/agent ours --new").await;
     assert_eq!(world.ended(comment).await, "rocket");
     let usual = policies(&world.vercel().lives().await).remove(0);
     assert_eq!(usual["subnets"]["allow"], serde_json::json!(["127.0.0.1/32"]), "GitHub's stand-in has no name");
@@ -202,14 +202,14 @@ async fn a_sandbox_reaches_what_it_needs_and_no_more() {
     world.set("SANDBOX_NETWORK", "only, npm.example.org");
     world.stop().await;
     world.restart().await;
-    let comment = world.comment(PERSON, "/agent ours").await;
+    let comment = world.comment(PERSON, "/agent ours --new").await;
     assert_eq!(world.ended(comment).await, "rocket");
     assert_eq!(policies(&world.vercel().lives().await)[1]["allow"], serde_json::json!(["npm.example.org"]));
 
     world.set("SANDBOX_NETWORK", "open");
     world.stop().await;
     world.restart().await;
-    let comment = world.comment(PERSON, "/agent ours").await;
+    let comment = world.comment(PERSON, "/agent ours --new").await;
     assert_eq!(world.ended(comment).await, "rocket");
     assert_eq!(policies(&world.vercel().lives().await)[2], serde_json::json!({ "mode": "allow-all" }));
     world.finish().await;
@@ -238,7 +238,7 @@ async fn the_token_for_fetching_never_enters_the_sandbox() {
     // A plan without it: the token goes into the environment of the one call, and that is remembered.
     world.vercel().set(|knobs| knobs.no_injection = true);
     for _ in 0..2 {
-        let comment = world.comment(PERSON, "/agent ours again").await;
+        let comment = world.comment(PERSON, "/agent ours --new again").await;
         assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
     }
     assert_eq!(in_commands(&world), 2);

@@ -213,7 +213,7 @@ async fn what_the_plan_does_not_grant_is_clamped_with_a_note() {
     assert!(answer.contains("The agent may work for 42 min"), "{answer}");
     let calls = |world: &World| world.vercel().calls().iter().filter(|call| call.route.contains("/api/v3/")).count();
     assert_eq!(calls(&world), 3, "the time is learned, and the vCPUs");
-    let comment = world.comment(PERSON, "/agent ours again").await;
+    let comment = world.comment(PERSON, "/agent ours --new again").await;
     assert_eq!(world.ended(comment).await, "rocket");
     assert_eq!(calls(&world), 4, "what was learned is kept");
     world.finish().await;

@@ -1,6 +1,7 @@
 //! What the tests stand on.
 
 pub mod clock;
+pub mod mcp;
 pub mod model;
 pub mod postgres;
 pub mod vendor;

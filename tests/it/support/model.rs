@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use super::vendor::{Reply, Vendor};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -74,4 +75,30 @@ impl Model {
             journal.as_array().or_else(|| journal["entries"].as_array()).or_else(|| journal["requests"].as_array());
         list.unwrap_or_else(|| panic!("{journal}")).clone()
     }
+}
+
+/// A model in OpenAI's words that has tools of two connectors called, which Codex keeps in namespaces
+/// that aimock does not know.
+pub async fn namespaced(marker: &'static str) -> Vendor {
+    Vendor::start(move |asked| {
+        let call = |number: u32, namespace: &str, name: &str| {
+            json!({ "type": "function_call", "id": format!("fc_{number}"), "call_id": format!("call_{number}"),
+                "namespace": namespace, "name": name, "arguments": "{}" })
+        };
+        let item = match (asked.body.contains(marker), asked.body.matches("\"function_call_output\"").count()) {
+            (true, 0) => call(0, "mcp__loc", "echo"),
+            (true, 1) => call(1, "mcp__rem", "ask"),
+            _ => json!({ "type": "message", "role": "assistant", "id": "msg_1",
+                "content": [{ "type": "output_text", "text": "They said pong." }] }),
+        };
+        let usage = json!({ "input_tokens": 10, "output_tokens": 5, "total_tokens": 15 });
+        let events = [
+            json!({ "type": "response.created", "response": { "id": "resp_1" } }),
+            json!({ "type": "response.output_item.done", "item": item }),
+            json!({ "type": "response.completed", "response": { "id": "resp_1", "usage": usage } }),
+        ];
+        let text = |event: &Value| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap());
+        Reply::sse(&events.iter().map(text).collect::<String>())
+    })
+    .await
 }

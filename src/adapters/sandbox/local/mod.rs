@@ -316,6 +316,10 @@ impl Sandbox for LocalSandbox {
         false
     }
 
+    fn has_fixed_paths(&self) -> bool {
+        self.isolation == Isolation::Bubblewrap
+    }
+
     fn can_snapshot(&self) -> bool {
         false
     }

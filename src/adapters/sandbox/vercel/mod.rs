@@ -275,6 +275,10 @@ impl Sandbox for Vercel {
         true
     }
 
+    fn has_fixed_paths(&self) -> bool {
+        true
+    }
+
     fn can_snapshot(&self) -> bool {
         true
     }

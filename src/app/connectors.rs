@@ -1,0 +1,114 @@
+//! Connectors: saved with their secrets sealed, chosen for a task, opened when a run needs them.
+
+use std::collections::BTreeSet;
+
+use super::App;
+use super::keys::{KeyError, Payer};
+use crate::adapters::store::StoreError;
+use crate::adapters::vault::VaultError;
+use crate::domain::command::Options;
+use crate::domain::connector::config::{Server, server};
+use crate::domain::connector::{Connector, Secrets, Transport, check, is_variable, sealed_for, select};
+use crate::domain::ids::UserId;
+use crate::domain::key::KeyOwner;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectorError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// For the visitor: nothing was saved.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl App {
+    /// Saves a connector in place of the owner's one of this name. Secrets that are not given anew and
+    /// still mentioned stay as they were.
+    pub async fn save_connector(
+        &self,
+        owner: KeyOwner,
+        name: &str,
+        transport: Transport,
+        secrets: Secrets,
+        saved_by: UserId,
+    ) -> Result<Connector, ConnectorError> {
+        let is_allowed = |url: &str| self.settings.network.names_host_of(url);
+        let mentioned = check(name, &transport, is_allowed).map_err(ConnectorError::Refused)?;
+        if let Some(bad) = secrets.0.keys().find(|name| !is_variable(name)) {
+            return Err(ConnectorError::Refused(format!("{bad:?} is no name of a secret")));
+        }
+        let old = self.store.connector(owner, name).await?;
+        let old_secrets = match &old {
+            Some(old) => self.open_connector(old)?,
+            None => Secrets::default(),
+        };
+        // The environment of a local one holds more than its arguments mention.
+        let wanted: BTreeSet<String> = match transport {
+            Transport::Local { .. } => old_secrets.0.keys().cloned().chain(mentioned.iter().cloned()).collect(),
+            Transport::Remote { .. } => mentioned.clone(),
+        };
+        let secrets = secrets.completed_by(&old_secrets, &wanted);
+        if let Some(missing) = mentioned.iter().find(|name| !secrets.0.contains_key(*name)) {
+            return Err(ConnectorError::Refused(format!("the secret {missing} is mentioned but not given")));
+        }
+        let id = old.as_ref().map_or_else(|| self.clock.new_id(), |old| old.id.clone());
+        let sealed = self.vault.seal(&sealed_for(&id, owner), &secrets.to_json(), self.clock.new_secret())?;
+        let connector = Connector {
+            id,
+            owner,
+            name: name.to_owned(),
+            transport,
+            sealed,
+            is_enabled: old.is_none_or(|old| old.is_enabled),
+            saved_at: self.clock.now(),
+        };
+        self.store.store_connector(&connector, saved_by).await?;
+        Ok(connector)
+    }
+
+    fn open_connector(&self, connector: &Connector) -> Result<Secrets, VaultError> {
+        let opened = self.vault.open(&sealed_for(&connector.id, connector.owner), &connector.sealed)?;
+        Secrets::from_json(&opened).ok_or(VaultError::Closed)
+    }
+
+    /// The connectors of a task, by its options. `Err` names one that is asked for and not there.
+    pub(crate) async fn connectors_for(
+        &self,
+        options: &Options,
+        payer: Payer<'_>,
+    ) -> Result<Result<Vec<Connector>, String>, StoreError> {
+        if options.no_mcp {
+            return Ok(Ok(Vec::new()));
+        }
+        let all = self.store.connectors_of(payer.requester, payer.installation).await?;
+        Ok(select(all, options.mcp.as_deref()))
+    }
+
+    /// With their secrets filled in. Those that cannot be opened are left out, and named.
+    pub(crate) fn servers(&self, connectors: &[Connector]) -> (Vec<Server>, Vec<String>) {
+        let (mut servers, mut closed, mut number) = (Vec::new(), Vec::new(), 0);
+        for connector in connectors {
+            match self.open_connector(connector) {
+                Ok(secrets) => servers.push(server(&connector.name, &connector.transport, &secrets, &mut number)),
+                Err(error) => {
+                    tracing::error!(connector = %connector.id, error = %error, "a connector stays closed");
+                    closed.push(connector.name.clone());
+                }
+            }
+        }
+        (servers, closed)
+    }
+
+    /// Seals the secrets of one anew, if another key sealed them. `None`: it stays closed.
+    pub(super) async fn reseal_connector(&self, connector: &Connector) -> Result<Option<bool>, KeyError> {
+        let bound_to = sealed_for(&connector.id, connector.owner);
+        let Ok(opened) = self.vault.open(&bound_to, &connector.sealed) else { return Ok(None) };
+        if self.vault.is_current(&connector.sealed) {
+            return Ok(Some(false));
+        }
+        let sealed = self.vault.seal(&bound_to, &opened, self.clock.new_secret())?;
+        Ok(Some(self.store.reseal_connector(&connector.id, &connector.sealed, &sealed).await?))
+    }
+}

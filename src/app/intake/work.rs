@@ -1,0 +1,170 @@
+//! Commands that make tasks: new work, and what goes on with or repeats earlier work.
+
+use super::plan::Plan;
+use super::{Case, Hindrance};
+use crate::app::App;
+use crate::app::keys::Payer;
+use crate::domain::agent::Agent;
+use crate::domain::command::{Command, Options, Verb};
+use crate::domain::decision::DecisionCode;
+use crate::domain::failure::no_key;
+use crate::domain::ids::TaskId;
+use crate::domain::reply;
+use crate::domain::task::{NewTask, Task};
+
+/// What `continue` asks for where it says nothing more.
+const GO_ON: &str = "Go on where you left off, and finish what was asked for.";
+/// Tasks of the thread among which `retry` and `continue` look for theirs.
+const LOOK_BACK: i64 = 20;
+
+/// What sets one task of a comment apart from another.
+struct Wanted {
+    agent: String,
+    options: Options,
+    request: String,
+    inputs_of: Option<TaskId>,
+}
+
+/// Two agents in one command are two tasks on two branches.
+fn branch_for(command: &Command, agent: &str) -> Option<String> {
+    let branch = command.options.branch.as_ref()?;
+    Some(if command.agents.len() > 1 { format!("{branch}-{agent}") } else { branch.clone() })
+}
+
+impl App {
+    pub(super) async fn plan_work(
+        &self,
+        case: &Case<'_>,
+        plan: &mut Plan,
+        key: &str,
+        ordinal: usize,
+        command: Command,
+    ) -> Result<(), Hindrance> {
+        if case.thread.is_pull {
+            plan.refusals.push(DecisionCode::PolicyForbids);
+            plan.replies.push(self.reply(case, key, reply::pull_unavailable()));
+            return Ok(());
+        }
+        let agents = match command.agents.is_empty() {
+            true => vec![self.settings.default_agent.clone()],
+            false => command.agents.clone(),
+        };
+        for name in agents {
+            let key = format!("{key}-{name}");
+            let Some(agent) = self.settings.agent(&name) else {
+                plan.refusals.push(DecisionCode::UnknownAgent);
+                plan.replies.push(self.reply(case, &key, reply::agent_unavailable(&name)));
+                continue;
+            };
+            if let Some((code, markdown)) = self.why_not(case, agent, &command.options).await? {
+                plan.refusals.push(code);
+                plan.replies.push(self.reply(case, &key, markdown));
+                continue;
+            }
+            let wanted = Wanted {
+                options: Options { branch: branch_for(&command, &name), ..command.options.clone() },
+                agent: name,
+                request: self.redactor.redact(&command.request),
+                inputs_of: None,
+            };
+            plan.tasks.push(self.new_task(case, ordinal, wanted));
+        }
+        Ok(())
+    }
+
+    fn new_task(&self, case: &Case<'_>, ordinal: usize, wanted: Wanted) -> NewTask {
+        let origin = case.pending.meaning.clone().unwrap_or_else(|| case.pending.id.0.clone());
+        NewTask {
+            id: TaskId(self.clock.new_id()),
+            delivery: case.pending.id.clone(),
+            meaning: format!("{origin}:{ordinal}:{}", wanted.agent),
+            thread: case.thread.clone(),
+            subject: case.writing.subject,
+            triggered_at: case.writing.written_at,
+            requester: case.sender.clone(),
+            options: wanted.options,
+            agent: wanted.agent,
+            request: wanted.request,
+            inputs_of: wanted.inputs_of,
+        }
+    }
+
+    /// `retry` and `continue`: about the last finished task of the thread, or of the agents named.
+    pub(super) async fn plan_again(
+        &self,
+        case: &Case<'_>,
+        plan: &mut Plan,
+        key: &str,
+        ordinal: usize,
+        command: Command,
+    ) -> Result<(), Hindrance> {
+        let tasks = self.store.tasks_of_thread(case.thread.repository, case.thread.issue, LOOK_BACK).await?;
+        let is_meant = |task: &&Task| {
+            task.state.is_finished() && (command.agents.is_empty() || command.agents.contains(&task.agent))
+        };
+        let Some(last) = tasks.iter().find(is_meant) else {
+            plan.answered = true;
+            plan.replies.push(self.reply(case, key, reply::nothing_before()));
+            return Ok(());
+        };
+        let Some(agent) = self.settings.agent(&last.agent) else {
+            plan.refusals.push(DecisionCode::UnknownAgent);
+            plan.replies.push(self.reply(case, key, reply::agent_unavailable(&last.agent)));
+            return Ok(());
+        };
+        let wanted = match command.verb {
+            Verb::Retry => Wanted {
+                agent: last.agent.clone(),
+                // The branch of that name is there already.
+                options: Options { branch: None, ..last.options.clone() },
+                request: last.request.clone(),
+                inputs_of: Some(last.id.clone()),
+            },
+            _ => Wanted {
+                agent: last.agent.clone(),
+                request: match command.request.trim() {
+                    "" => GO_ON.to_owned(),
+                    request => self.redactor.redact(request),
+                },
+                options: command.options,
+                inputs_of: None,
+            },
+        };
+        match self.why_not(case, agent, &wanted.options).await? {
+            Some((code, markdown)) => {
+                plan.refusals.push(code);
+                plan.replies.push(self.reply(case, key, markdown));
+            }
+            None => plan.tasks.push(self.new_task(case, ordinal, wanted)),
+        }
+        Ok(())
+    }
+
+    /// What keeps an agent from doing what is asked, before anything is started.
+    async fn why_not(
+        &self,
+        case: &Case<'_>,
+        agent: &Agent,
+        options: &Options,
+    ) -> Result<Option<(DecisionCode, String)>, Hindrance> {
+        if let Some(Err(fault)) = options.model.as_deref().map(|model| agent.check_model(model)) {
+            return Ok(Some((DecisionCode::BadOption, reply::bad_model(&fault))));
+        }
+        let payer = Payer { requester: case.sender.id, installation: case.thread.installation, account: case.account };
+        if let Err(name) = self.connectors_for(options, payer).await? {
+            return Ok(Some((DecisionCode::BadOption, reply::no_connector(&name))));
+        }
+        let model = options.model.clone().or_else(|| self.settings.default_model(agent, None));
+        Ok(match self.choose_keys(agent, model.as_deref(), payer).await? {
+            Err(missing) => {
+                let why = no_key(&agent.name, &missing, &self.keys_url());
+                Some((DecisionCode::NoKey, reply::no_key(&why)))
+            }
+            Ok(keys) => {
+                let is_metered = !keys.is_empty() && keys.iter().all(|key| key.provider.has_gateway());
+                (options.max_cents.is_some() && !is_metered)
+                    .then(|| (DecisionCode::BadOption, reply::max_unavailable(&agent.name)))
+            }
+        })
+    }
+}
