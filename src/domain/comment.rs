@@ -10,6 +10,9 @@ use super::run::{Ending, RunFacts, Step};
 use super::task::{Outcome, Task};
 use super::text::{count, cut_marked, duration};
 
+/// Items of the agent's to-do list that are shown.
+const MAX_PLAN: usize = 15;
+
 /// Everything the status comment tells.
 #[derive(Debug, Clone)]
 pub struct StatusComment<'a> {
@@ -47,25 +50,56 @@ impl StatusComment<'_> {
             inline(&cut_marked(request, 200))
         )];
         for step in Step::ALL {
-            if let Some(label) = step.label() {
+            let is_wanted = step != Step::Review || self.task.options.review_by.is_some();
+            if let Some(label) = step.label().filter(|_| is_wanted) {
                 let mark = if step < self.step { "x" } else { " " };
                 let now = if step == self.step { self.doing() } else { self.took(step) };
                 parts.push(format!("- [{mark}] {label}{now}"));
+                if step == Step::Agent {
+                    parts.extend(self.plan());
+                }
             }
         }
         parts.push(format!(
-            "\n{} so far · [live log]({}) · to stop it, comment `/agent cancel`",
+            "\n{} so far{} · [live log]({}) · to stop it, comment `/agent cancel`",
             duration(self.elapsed),
+            self.facts.spent.map(|_| format!(" · {}", self.cost())).unwrap_or_default(),
             self.log_url
         ));
         parts.extend(self.notes());
         parts
     }
 
+    /// The agent's own to-do list, below its step.
+    fn plan(&self) -> Vec<String> {
+        let mut items: Vec<String> = self
+            .facts
+            .plan
+            .iter()
+            .take(MAX_PLAN)
+            .map(|item| {
+                let (mark, text) = match item.strip_prefix("[x] ") {
+                    Some(text) => ("x", text),
+                    None => (" ", item.strip_prefix("[ ] ").unwrap_or(item)),
+                };
+                format!("  - [{mark}] {}", inline(&cut_marked(text, 120)))
+            })
+            .collect();
+        if self.facts.plan.len() > MAX_PLAN {
+            items.push(format!("  - and {} more", self.facts.plan.len() - MAX_PLAN));
+        }
+        items
+    }
+
     /// Behind the step that is under way.
     fn doing(&self) -> String {
         match &self.facts.waiting_for {
             Some(what) => format!(" … waiting for {}", inline(what)),
+            None if self.step == Step::Agent && self.facts.calls > 0 => {
+                let calls = count(usize::try_from(self.facts.calls).unwrap_or(usize::MAX), "call");
+                let last = self.facts.last_call.as_deref().map(|last| format!(", now {}", code(&cut_marked(last, 80))));
+                format!(" … {calls} of tools{}", last.unwrap_or_default())
+            }
             None => " …".to_owned(),
         }
     }
@@ -169,6 +203,9 @@ impl StatusComment<'_> {
         facts.extend(self.facts.model.as_deref().map(|model| code(&cut_marked(model, 100))));
         facts.push(format!("for {}", inline(&self.task.requester.login)));
         facts.push(format!("{}{}", duration(self.elapsed), self.ready_after()));
+        if let (Some(agent), true) = (&self.task.options.review_by, self.has_second_opinion()) {
+            facts.push(format!("reviewed by {}", code(agent)));
+        }
         facts.push(self.cost());
         facts.extend(self.facts.key_owner.clone());
         if !self.facts.connectors.is_empty() {
@@ -177,6 +214,10 @@ impl StatusComment<'_> {
         }
         facts.push(format!("[log]({})", self.log_url));
         facts.join(" · ")
+    }
+
+    fn has_second_opinion(&self) -> bool {
+        self.facts.second.as_ref().is_some_and(|second| second.review.is_some())
     }
 
     /// How long it took until the agent could begin: what a snapshot shortens.
@@ -214,6 +255,21 @@ impl StatusComment<'_> {
     }
 }
 
+/// The line by which the review of a task's pull request is recognised.
+pub fn review_marker(task: &Task) -> String {
+    format!("<!-- hireling:review={} -->", task.id)
+}
+
+/// The body of a second agent's review.
+pub fn review_body(task: &Task, agent: &str, text: &str, log_url: &str) -> String {
+    let parts = [
+        format!("**Second opinion** of {} on the work of {}:", code(agent), code(&task.agent)),
+        quoted(text, 20_000),
+        format!("---\nAsked for by {} · [log]({log_url})\n{}", inline(&task.requester.login), review_marker(task)),
+    ];
+    capped(&parts.join("\n\n"), log_url)
+}
+
 /// Title and body of the pull request of a task.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PullText {
@@ -221,7 +277,27 @@ pub struct PullText {
     pub body: String,
 }
 
-pub fn pull_text(task: &Task, inputs: &Inputs, facts: &RunFacts, log_url: &str) -> PullText {
+/// Another agent that was asked the same in the same command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beside {
+    pub agent: String,
+    pub pull: Option<i64>,
+    /// Of its task's page.
+    pub url: String,
+}
+
+fn beside_line(beside: &[Beside]) -> String {
+    let names: Vec<String> = beside
+        .iter()
+        .map(|other| match other.pull {
+            Some(number) => format!("{} (#{number})", code(&other.agent)),
+            None => format!("{} ([its task]({}))", code(&other.agent), other.url),
+        })
+        .collect();
+    format!("The same was asked of {}.", names.join(", "))
+}
+
+pub fn pull_text(task: &Task, inputs: &Inputs, facts: &RunFacts, log_url: &str, beside: &[Beside]) -> PullText {
     let request = if task.request.is_empty() { "fix this" } else { &task.request };
     let what = facts.agent_text.as_deref().filter(|text| !text.trim().is_empty());
     let mut parts = vec![
@@ -233,6 +309,9 @@ pub fn pull_text(task: &Task, inputs: &Inputs, facts: &RunFacts, log_url: &str) 
             task.thread.issue
         ),
     ];
+    if !beside.is_empty() {
+        parts.push(beside_line(beside));
+    }
     if !facts.held_back.is_empty() {
         let list: Vec<String> = facts
             .held_back

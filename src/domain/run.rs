@@ -21,11 +21,12 @@ pub enum Step {
     Agent,
     Collect,
     Publish,
+    Review,
     Settle,
 }
 
 impl Step {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Announce,
         Self::Freeze,
         Self::Provision,
@@ -33,6 +34,7 @@ impl Step {
         Self::Agent,
         Self::Collect,
         Self::Publish,
+        Self::Review,
         Self::Settle,
     ];
 
@@ -45,6 +47,7 @@ impl Step {
             Self::Agent => "agent",
             Self::Collect => "collect",
             Self::Publish => "publish",
+            Self::Review => "review",
             Self::Settle => "settle",
         }
     }
@@ -67,6 +70,7 @@ impl Step {
             Self::Agent => Some("Work"),
             Self::Collect => Some("Collect the changes"),
             Self::Publish => Some("Publish"),
+            Self::Review => Some("Ask for a second opinion"),
         }
     }
 }
@@ -113,6 +117,10 @@ pub struct RunFacts {
     /// The sandbox stays after the end.
     pub kept: Option<Kept>,
     pub agent_end: Option<AgentEnd>,
+    /// The agent's to-do list, calls of tools so far, and what the last one is about.
+    pub plan: Vec<String>,
+    pub calls: u64,
+    pub last_call: Option<String>,
     pub agent_text: Option<String>,
     /// Names of the connectors the agent has, and where they lead.
     pub connectors: Vec<String>,
@@ -141,12 +149,28 @@ pub struct RunFacts {
     pub pull_was_there: bool,
     /// The keys the agent uses: none, one, or one for each vendor it wants.
     pub keys: Vec<ChosenKey>,
+    /// The second agent's look at the pull request.
+    pub second: Option<SecondOpinion>,
     /// Who paid for the model, in words.
     pub key_owner: Option<String>,
     pub held_back: Vec<HeldBack>,
     pub files_changed: usize,
     /// The end, decided but not yet settled.
     pub ending: Option<Ending>,
+}
+
+/// What the review of another agent came to, as far as it got.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SecondOpinion {
+    pub keys: Vec<ChosenKey>,
+    /// Its command in the sandbox.
+    pub command: Option<String>,
+    pub text: Option<String>,
+    /// GitHub's number of the review.
+    pub review: Option<i64>,
+    /// The pull request left draft after it.
+    pub is_ready: bool,
 }
 
 /// What the calls of a task came to at the model gateway.

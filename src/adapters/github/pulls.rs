@@ -6,6 +6,11 @@ use serde_json::json;
 
 use super::{GitHub, GitHubError, Place, Result, Scope, segment};
 
+const MAX_REVIEWS: usize = 1_000;
+
+const READY: &str =
+    "mutation($id: ID!) { markPullRequestReadyForReview(input: { pullRequestId: $id }) { pullRequest { isDraft } } }";
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pull {
     pub number: i64,
@@ -26,6 +31,19 @@ struct PullAnswer {
     number: i64,
     #[serde(default)]
     html_url: String,
+}
+
+#[derive(Deserialize)]
+struct ReviewAnswer {
+    id: i64,
+    body: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct DraftAnswer {
+    node_id: String,
+    #[serde(default)]
+    draft: bool,
 }
 
 impl From<PullAnswer> for Pull {
@@ -59,5 +77,32 @@ impl GitHub {
             answer => answer?,
         };
         Ok(Pull::from(answer.json::<PullAnswer>()?))
+    }
+
+    /// The review that holds `marker`, if it was made before.
+    pub async fn find_review(&self, place: &Place<'_>, pull: i64, marker: &str) -> Result<Option<i64>> {
+        let path = format!("/repos/{}/pulls/{pull}/reviews?per_page=100", place.name);
+        let reviews: Vec<ReviewAnswer> = self.list(place, Scope::Publish, &path, MAX_REVIEWS).await?;
+        let has_marker = |review: &ReviewAnswer| review.body.as_deref().is_some_and(|body| body.contains(marker));
+        Ok(reviews.into_iter().find(has_marker).map(|review| review.id))
+    }
+
+    /// A review that neither approves nor asks for changes, pinned to a commit.
+    pub async fn create_review(&self, place: &Place<'_>, pull: i64, commit: &str, body: &str) -> Result<i64> {
+        let path = format!("/repos/{}/pulls/{pull}/reviews", place.name);
+        let body = json!({ "commit_id": commit, "event": "COMMENT", "body": body });
+        let made: ReviewAnswer = self.call(place, Scope::Publish, Method::POST, &path, Some(&body)).await?.json()?;
+        Ok(made.id)
+    }
+
+    /// Takes a pull request out of draft, if it is one.
+    pub async fn mark_ready(&self, place: &Place<'_>, pull: i64) -> Result<()> {
+        let path = format!("/repos/{}/pulls/{pull}", place.name);
+        let found: DraftAnswer = self.call::<()>(place, Scope::Publish, Method::GET, &path, None).await?.json()?;
+        if !found.draft {
+            return Ok(());
+        }
+        let _: serde_json::Value = self.graphql(place, Scope::Publish, READY, &json!({ "id": found.node_id })).await?;
+        Ok(())
     }
 }

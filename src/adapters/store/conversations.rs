@@ -38,6 +38,24 @@ impl Store {
         rows.into_iter().map(TaskRow::task).collect()
     }
 
+    /// Tasks of the same command for other agents.
+    pub async fn tasks_beside(&self, task: &Task) -> Result<Vec<Task>> {
+        let rows: Vec<TaskRow> = read!(self, |pool| {
+            sqlx::query_as(
+                "SELECT * FROM tasks WHERE repository_id = $1 AND issue_number = $2 AND delivery_guid = $3 \
+                 AND agent <> $4 AND request = $5 ORDER BY seq",
+            )
+            .bind(task.thread.repository.0)
+            .bind(task.thread.issue.0)
+            .bind(&task.delivery.0)
+            .bind(&task.agent)
+            .bind(&task.request)
+            .fetch_all(pool)
+            .await
+        })?;
+        rows.into_iter().map(TaskRow::task).collect()
+    }
+
     /// Both sides of a task, the person's first.
     pub async fn messages(&self, task: &TaskId) -> Result<Vec<Said>> {
         let rows: Vec<SaidRow> = read!(self, |pool| {

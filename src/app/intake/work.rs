@@ -155,6 +155,16 @@ impl App {
             return Ok(Some((DecisionCode::BadOption, reply::no_connector(&name))));
         }
         let model = options.model.clone().or_else(|| self.settings.default_model(agent, None));
+        if let Some(reviewer) = &options.review_by {
+            let Some(reviewer) = self.settings.agent(reviewer) else {
+                return Ok(Some((DecisionCode::UnknownAgent, reply::agent_unavailable(reviewer))));
+            };
+            let model = self.settings.default_model(reviewer, None);
+            if let Err(missing) = self.choose_keys(reviewer, model.as_deref(), payer).await? {
+                let why = no_key(&reviewer.name, &missing, &self.keys_url());
+                return Ok(Some((DecisionCode::NoKey, reply::no_key(&why))));
+            }
+        }
         Ok(match self.choose_keys(agent, model.as_deref(), payer).await? {
             Err(missing) => {
                 let why = no_key(&agent.name, &missing, &self.keys_url());

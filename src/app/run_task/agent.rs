@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use super::RunContext;
 use super::launch::{guard_keys, start};
 use super::patience::{FOR_RESULTS, Stop};
-use crate::domain::agent_stream::{AgentEnd, Exit, Transcript};
+use crate::domain::agent_stream::{AgentEnd, Exit, OutputFormat, Transcript};
 use crate::domain::failure::Failure;
 use crate::domain::gateway::errors::Reached;
 use crate::domain::log_entry::{Line, lines_of};
@@ -24,7 +24,8 @@ const FLUSH_BYTES: usize = 512 * 1024;
 const MAX_LINE: usize = 1024 * 1024;
 /// The checklist shows the passing time this often, slower the more tasks run.
 const PROGRESS_EVERY: Duration = Duration::from_secs(60);
-const MAX_ANSWER_BYTES: usize = 32 * 1024;
+const FIRST_PROGRESS: Duration = Duration::from_secs(15);
+pub(super) const MAX_ANSWER_BYTES: usize = 32 * 1024;
 
 pub(super) async fn work(ctx: &mut RunContext) -> Result<(), Stop> {
     let sandbox = ctx.sandbox()?;
@@ -33,7 +34,7 @@ pub(super) async fn work(ctx: &mut RunContext) -> Result<(), Stop> {
         None => start(ctx, &sandbox).await?,
     };
     guard_keys(ctx).await?;
-    let mut reader = Reader::new(ctx)?;
+    let mut reader = Reader::new(ctx, ctx.agent()?.output);
     let exit = follow(ctx, &sandbox, &command, &mut reader).await?;
     let end = reader.transcript.end(exit);
     reader.learn(ctx);
@@ -47,7 +48,7 @@ pub(super) async fn work(ctx: &mut RunContext) -> Result<(), Stop> {
 }
 
 /// From here on nothing of this run can be spent any more.
-async fn close_account(ctx: &RunContext) -> Result<(Option<Reached>, Option<Spent>), Stop> {
+pub(super) async fn close_account(ctx: &RunContext) -> Result<(Option<Reached>, Option<Spent>), Stop> {
     ctx.patiently(FOR_RESULTS, |_| async move {
         let store = &ctx.app.store;
         let stopped_by = store.end_grants(&ctx.run.id, &ctx.task.id, ctx.app.clock.now()).await?;
@@ -58,7 +59,7 @@ async fn close_account(ctx: &RunContext) -> Result<(Option<Reached>, Option<Spen
 
 /// Reads the output to its end. After a restart it is read from its first byte again, for what the
 /// transcript remembers, but only lines beyond the stored position are logged.
-async fn follow(
+pub(super) async fn follow(
     ctx: &mut RunContext,
     sandbox: &SandboxId,
     command: &CommandId,
@@ -68,7 +69,8 @@ async fn follow(
     let mut output = app.sandbox.output(sandbox, command);
     let mut flush = tokio::time::interval(FLUSH_EVERY);
     flush.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut shown_at = tokio::time::Instant::now();
+    // The first look comes early, for those who wait for it.
+    let mut shown_at = tokio::time::Instant::now() + FIRST_PROGRESS - PROGRESS_EVERY;
     loop {
         tokio::select! {
             piece = output.next() => match piece {
@@ -99,7 +101,7 @@ async fn follow(
             () = tokio::time::sleep_until(shown_at + PROGRESS_EVERY) => {
                 let running = app.store.running(Some(ctx.task.thread.installation)).await.unwrap_or(1);
                 let every = PROGRESS_EVERY.saturating_mul(u32::try_from(running).unwrap_or(1).max(1));
-                app.show_progress(&ctx.task, &ctx.run, ctx.inputs.as_ref()).await;
+                reader.show(ctx).await;
                 shown_at = tokio::time::Instant::now() + every - PROGRESS_EVERY;
             }
         }
@@ -134,8 +136,8 @@ async fn stop(ctx: &RunContext, sandbox: &SandboxId, command: &CommandId) {
 }
 
 /// Cuts bytes into lines, lines into events, events into log lines.
-struct Reader {
-    transcript: Transcript,
+pub(super) struct Reader {
+    pub transcript: Transcript,
     stdout: Cutter,
     stderr: Cutter,
     /// Lines that are not stored yet.
@@ -183,9 +185,9 @@ impl Cutter {
 }
 
 impl Reader {
-    fn new(ctx: &RunContext) -> Result<Self, Stop> {
-        Ok(Self {
-            transcript: Transcript::new(ctx.agent()?.output),
+    pub(super) fn new(ctx: &RunContext, format: OutputFormat) -> Self {
+        Self {
+            transcript: Transcript::new(format),
             stdout: Cutter::default(),
             stderr: Cutter::default(),
             lines: Vec::new(),
@@ -193,7 +195,7 @@ impl Reader {
             is_stopped: false,
             logged: ctx.run.log_at,
             redactor: ctx.redactor.clone(),
-        })
+        }
     }
 
     fn take(&mut self, piece: &Output) {
@@ -252,6 +254,17 @@ impl Reader {
         ctx.append(std::mem::take(&mut self.lines), self.position()).await
     }
 
+    /// Shows in the status comment what the agent is at, and what it has spent.
+    async fn show(&self, ctx: &mut RunContext) {
+        let spent = ctx.app.store.spent_by(&ctx.task.id).await.ok().flatten();
+        let facts = &mut ctx.run.facts;
+        facts.spent = spent;
+        facts.plan.clone_from(&self.transcript.plan);
+        facts.calls = self.transcript.calls;
+        facts.last_call.clone_from(&self.transcript.last_call);
+        ctx.app.show_progress(&ctx.task, &ctx.run, ctx.inputs.as_ref()).await;
+    }
+
     /// Keeps what the agent said of itself for the status comment and the pull request.
     fn learn(&self, ctx: &mut RunContext) {
         let text = self.transcript.text.as_deref().map(|text| cut_marked(&ctx.redacted(text), MAX_ANSWER_BYTES));
@@ -261,6 +274,9 @@ impl Reader {
         facts.model = model.or(facts.model.take());
         facts.session = self.transcript.session.clone().or(facts.session.take());
         facts.usage = self.transcript.usage;
+        facts.plan.clone_from(&self.transcript.plan);
+        facts.calls = self.transcript.calls;
+        facts.last_call = None;
     }
 }
 

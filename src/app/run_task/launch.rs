@@ -92,7 +92,7 @@ async fn time_limit(ctx: &mut RunContext, sandbox: &SandboxId) -> Result<Duratio
 }
 
 /// What opens a model for the agent, and where its calls go.
-struct Opener {
+pub(super) struct Opener {
     chosen: ChosenKey,
     base_url: String,
     key: Secret,
@@ -119,15 +119,7 @@ async fn command(ctx: &mut RunContext, timeout: Duration) -> Result<CommandSpec,
     let launch = agent.launch(LaunchFor { model, session, access: &access, args: &args });
     let mut env = launch.env;
     env.extend(environment(&servers));
-    // Commits the agent makes are taken apart again; without a name Git refuses to make them.
-    for (name, value) in [
-        ("GIT_AUTHOR_NAME", agent.name.as_str()),
-        ("GIT_COMMITTER_NAME", agent.name.as_str()),
-        ("GIT_AUTHOR_EMAIL", "agent@localhost"),
-        ("GIT_COMMITTER_EMAIL", "agent@localhost"),
-    ] {
-        env.push((name.to_owned(), Secret::new(value)));
-    }
+    env.extend(git_identity(&agent));
     let spec = CommandSpec {
         name: COMMAND.to_owned(),
         argv: launch.argv,
@@ -148,7 +140,31 @@ fn uuid_of(id: &str) -> String {
     parts.join("-")
 }
 
-fn granted<'a>(agent: &'a Agent, opener: &'a Opener) -> Option<Granted<'a>> {
+/// Commits the agent makes are taken apart again; without a name Git refuses to make them.
+pub(super) fn git_identity(agent: &Agent) -> Vec<(String, Secret)> {
+    [
+        ("GIT_AUTHOR_NAME", agent.name.as_str()),
+        ("GIT_COMMITTER_NAME", agent.name.as_str()),
+        ("GIT_AUTHOR_EMAIL", "agent@localhost"),
+        ("GIT_COMMITTER_EMAIL", "agent@localhost"),
+    ]
+    .map(|(name, value)| (name.to_owned(), Secret::new(value)))
+    .to_vec()
+}
+
+/// What opens the models of these keys, which the redactor knows from here on.
+pub(super) async fn openers(ctx: &mut RunContext, keys: Vec<ChosenKey>) -> Result<Vec<Opener>, Stop> {
+    let mut openers = Vec::new();
+    for chosen in keys {
+        let opener =
+            if chosen.provider.has_gateway() { grant(ctx, chosen).await? } else { direct(ctx, chosen).await? };
+        ctx.guard(&opener.key);
+        openers.push(opener);
+    }
+    Ok(openers)
+}
+
+pub(super) fn granted<'a>(agent: &'a Agent, opener: &'a Opener) -> Option<Granted<'a>> {
     let access = agent.access.get(opener.chosen.access)?;
     Some(Granted { access, base_url: &opener.base_url, key: &opener.key })
 }
@@ -200,7 +216,9 @@ async fn key_of(ctx: &RunContext, chosen: &ChosenKey) -> Result<Secret, Stop> {
 
 /// Has the redactor know the keys that were chosen, whichever worker follows the agent.
 pub(super) async fn guard_keys(ctx: &mut RunContext) -> Result<(), Stop> {
-    for chosen in ctx.run.facts.keys.clone() {
+    let of_the_second = ctx.run.facts.second.iter().flat_map(|second| &second.keys);
+    let keys: Vec<ChosenKey> = ctx.run.facts.keys.iter().chain(of_the_second).cloned().collect();
+    for chosen in keys {
         if chosen.stored.is_some() {
             let key = key_of(ctx, &chosen).await?;
             ctx.guard(&key);

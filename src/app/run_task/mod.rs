@@ -17,6 +17,7 @@ mod prepare;
 mod project;
 mod provision;
 mod publish;
+mod second_opinion;
 mod settle;
 
 use std::time::Duration;
@@ -72,6 +73,7 @@ async fn take_step(ctx: &mut RunContext, step: Step) -> Result<(), Stop> {
             judge(ctx)
         }
         Step::Publish => Box::pin(publish::publish(ctx)).await,
+        Step::Review => Box::pin(second_opinion::review(ctx)).await,
         Step::Settle => Box::pin(settle::settle(ctx)).await,
     }
 }

@@ -12,6 +12,7 @@ use super::patience::{BEFORE_WORK, Stop};
 use super::project::install_dependencies;
 use super::provision::network;
 use super::{RunContext, connectors, retry_wait};
+use crate::domain::agent::Agent;
 use crate::domain::failure::Failure;
 use crate::domain::network::Injection;
 use crate::domain::secret::Secret;
@@ -24,7 +25,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
 const DEPTH: &str = "--depth=50";
 const FETCH_TRIES: u32 = 3;
 pub(super) async fn prepare(ctx: &mut RunContext) -> Result<(), Stop> {
-    install_agent(ctx).await?;
+    install_agent(ctx, ctx.agent()?, "agent").await?;
     restore(ctx).await?;
     fetch_code(ctx).await?;
     connectors::inject(ctx).await?;
@@ -35,35 +36,45 @@ pub(super) async fn prepare(ctx: &mut RunContext) -> Result<(), Stop> {
     Ok(())
 }
 
-async fn install_agent(ctx: &RunContext) -> Result<(), Stop> {
-    let agent = ctx.agent()?;
+/// `name`: tells its commands from those for another agent.
+pub(super) async fn install_agent(ctx: &RunContext, agent: &Agent, name: &str) -> Result<(), Stop> {
     let Some(check) = agent.check.as_ref().filter(|_| agent.install.is_some()) else { return Ok(()) };
     let is_there = |ended: &Ended| agent.is_there(ended.is_ok(), &ended.stdout);
-    if is_there(&run_short(ctx, "agent-check", check, &[], CHECK_TIMEOUT).await?) {
+    if is_there(&run_short(ctx, &format!("{name}-check"), check, &[], CHECK_TIMEOUT).await?) {
         return Ok(());
     }
     let fault = |tail: String| Stop::Failed(Failure::InstallFailed { agent: agent.name.clone(), tail });
     for (number, argv) in (1..).zip(agent.installation(NPM_PREFIX, SCRATCH)) {
-        let installed = run_short(ctx, &format!("agent-install-{number}"), &argv, &[], INSTALL_TIMEOUT).await?;
+        let installed = run_short(ctx, &format!("{name}-install-{number}"), &argv, &[], INSTALL_TIMEOUT).await?;
         if !installed.is_ok() {
             return Err(fault(installed.tail));
         }
     }
-    let checked = run_short(ctx, "agent-check-again", check, &[], CHECK_TIMEOUT).await?;
+    let checked = run_short(ctx, &format!("{name}-check-again"), check, &[], CHECK_TIMEOUT).await?;
     if is_there(&checked) { Ok(()) } else { Err(fault(format!("{}\n{}", checked.stdout, checked.tail))) }
 }
 
-/// The agent's own settings. Only the scratch folder can be written from outside.
+/// The agent's own settings, with its connectors.
 async fn place_home_files(ctx: &mut RunContext) -> Result<(), Stop> {
     let mcp = connectors::written(ctx).await?;
     let ctx = &*ctx;
     let agent = ctx.agent()?;
     let mut files: BTreeMap<&str, &str> = agent.home_files.iter().copied().collect();
     files.extend(mcp.as_ref().map(|mcp| (mcp.path, mcp.text.expose())));
+    place_files(ctx, agent, files, "home-file").await
+}
+
+/// Files below the home folder, by path. Only the scratch folder can be written from outside.
+pub(super) async fn place_files(
+    ctx: &RunContext,
+    agent: &Agent,
+    files: BTreeMap<&str, &str>,
+    name: &str,
+) -> Result<(), Stop> {
     let sandbox = ctx.sandbox()?;
     let sandbox = &sandbox;
     for (number, (path, text)) in files.into_iter().enumerate() {
-        let name = format!("home-file-{number}");
+        let name = format!("{name}-{number}");
         let file = &name;
         ctx.patiently_in_sandbox(
             || async move { Ok(ctx.app.sandbox.write_file(sandbox, file, text.as_bytes()).await?) },

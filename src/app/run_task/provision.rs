@@ -96,10 +96,16 @@ pub(super) fn network(ctx: &RunContext) -> Result<Network, Stop> {
     let github = ctx.app.github.clone_url(&ctx.task.thread.name);
     let agent = ctx.agent()?;
     let vendors = ctx.run.facts.keys.iter().flat_map(|key| key.provider.hosts()).map(|host| format!("https://{host}"));
+    let reviewer = ctx.task.options.review_by.as_deref().and_then(|name| settings.agent(name));
+    let of_reviewer = reviewer.into_iter().flat_map(|agent| {
+        let hosts = agent.access.iter().flat_map(|access| access.provider.hosts());
+        hosts.map(|host| format!("https://{host}")).chain(agent.install_hosts().map(ToOwned::to_owned))
+    });
     let urls: Vec<String> = [github, settings.public_url.clone()]
         .into_iter()
         .chain(agent.install_hosts().map(ToOwned::to_owned))
         .chain(vendors)
+        .chain(of_reviewer)
         .collect();
     let of_connectors = ctx.run.facts.connector_urls.iter().map(String::as_str);
     Ok(settings.network.network(urls.iter().map(String::as_str), of_connectors))

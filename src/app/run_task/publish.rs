@@ -6,7 +6,7 @@ use super::patience::{CallError, FOR_RESULTS, Stop};
 use super::{RunContext, unfinished};
 use crate::adapters::github::{FileContent, GitHubError, NewCommit, NewPull, Permission};
 use crate::adapters::store::Purpose;
-use crate::domain::comment::{CommitMessage, commit_message, commit_trailer, pull_text};
+use crate::domain::comment::{Beside, CommitMessage, commit_message, commit_trailer, pull_text};
 use crate::domain::failure::Failure;
 use crate::domain::run::{Ending, PullLink};
 use crate::domain::task::Outcome;
@@ -35,9 +35,17 @@ pub(super) async fn publish(ctx: &mut RunContext) -> Result<(), Stop> {
         let (pull, was_there) = open_pull(ctx, &branch).await?;
         (ctx.run.facts.pull, ctx.run.facts.pull_was_there) = (Some(pull), was_there);
     }
-    let done = || Ending { outcome: Outcome::Succeeded, reason: String::new(), detail: String::new() };
-    let ending = unfinished.unwrap_or_else(done);
-    Err(Stop::Ended(Box::new(ending)))
+    let is_to_be_reviewed =
+        ctx.task.options.review_by.is_some() && ctx.run.facts.pull.is_some() && unfinished.is_none();
+    match unfinished {
+        None if is_to_be_reviewed => Ok(()),
+        unfinished => Err(Stop::Ended(Box::new(unfinished.unwrap_or_else(done)))),
+    }
+}
+
+/// The end of a run whose work is published.
+pub(super) fn done() -> Ending {
+    Ending { outcome: Outcome::Succeeded, reason: String::new(), detail: String::new() }
 }
 
 /// The branch of the earlier work, where this goes on with one, else a new one.
@@ -168,14 +176,16 @@ fn refused_push(error: GitHubError) -> CallError {
 /// The pull request of the branch, and whether it was there before this task.
 async fn open_pull(ctx: &RunContext, branch: &str) -> Result<(PullLink, bool), Stop> {
     let inputs = ctx.inputs()?;
-    let text = pull_text(&ctx.task, inputs, &ctx.run.facts, &ctx.app.task_url(&ctx.task.id));
+    let beside = asked_beside(ctx).await?;
+    let text = pull_text(&ctx.task, inputs, &ctx.run.facts, &ctx.app.task_url(&ctx.task.id), &beside);
     let (title, body) = (ctx.redacted(&text.title), ctx.redacted(&text.body));
     let pull = NewPull {
         branch,
         base: &inputs.base_branch,
         title: &title,
         body: &body,
-        draft: ctx.task.options.draft.unwrap_or(false),
+        // Who wants a second opinion wants it before others look.
+        draft: ctx.task.options.draft.unwrap_or(false) || ctx.task.options.review_by.is_some(),
     };
     let pull = &pull;
     let opened = ctx
@@ -194,4 +204,18 @@ async fn open_pull(ctx: &RunContext, branch: &str) -> Result<(PullLink, bool), S
         .await?;
     let is_followed = inputs.follows.as_ref().is_some_and(|follows| follows.branch.as_deref() == Some(branch));
     Ok((PullLink { number: opened.number, url: opened.url }, is_followed))
+}
+
+/// Other agents of the same command, with the pull request of those that have one already.
+async fn asked_beside(ctx: &RunContext) -> Result<Vec<Beside>, Stop> {
+    ctx.patiently(FOR_RESULTS, |_| async move {
+        let mut beside = Vec::new();
+        for other in ctx.app.store.tasks_beside(&ctx.task).await? {
+            let run = ctx.app.store.latest_run(&other.id).await?;
+            let pull = run.and_then(|run| run.facts.pull).map(|pull| pull.number);
+            beside.push(Beside { url: ctx.app.task_url(&other.id), agent: other.agent, pull });
+        }
+        Ok(beside)
+    })
+    .await
 }

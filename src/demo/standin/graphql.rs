@@ -1,4 +1,5 @@
-//! The one mutation in use: `createCommitOnBranch`, with its compare-and-swap.
+//! The two mutations in use: `createCommitOnBranch`, with its compare-and-swap, and the one that takes a
+//! pull request out of draft.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,6 +17,9 @@ fn error(kind: &str, message: &str) -> Answer {
 
 pub(super) async fn answer(world: &mut World, asked: &Asked, token: &Token) -> Answer {
     let body = asked.json();
+    if body["query"].as_str().unwrap_or_default().contains("markPullRequestReadyForReview") {
+        return ready(world, &body, token);
+    }
     if !body["query"].as_str().unwrap_or_default().contains("createCommitOnBranch(input: $input)") {
         world.violations.push("an unknown GraphQL query".to_owned());
         return error("BAD", "unknown query");
@@ -32,6 +36,18 @@ pub(super) async fn answer(world: &mut World, asked: &Asked, token: &Token) -> A
         Ok(oid) => Answer::json(200, &json!({ "data": { "createCommitOnBranch": { "commit": { "oid": oid } } } })),
         Err(answer) => answer,
     }
+}
+
+fn ready(world: &mut World, body: &Value, token: &Token) -> Answer {
+    let id = body["variables"]["id"].as_str().unwrap_or_default();
+    let number: i64 = id.strip_prefix("PR_").and_then(|number| number.parse().ok()).unwrap_or_default();
+    let may = |id: i64| token.repositories.contains(&id) && token.allows("pull_requests", "write");
+    let repository = world.repositories.values_mut().find(|repository| may(repository.id));
+    let pull = repository.and_then(|repository| repository.issues.get_mut(&number)?.pull.as_mut());
+    let Some(pull) = pull else { return error("NOT_FOUND", "Could not resolve to a node") };
+    pull.draft = false;
+    let data = json!({ "markPullRequestReadyForReview": { "pullRequest": { "isDraft": false } } });
+    Answer::json(200, &json!({ "data": data }))
 }
 
 async fn commit(dir: &std::path::Path, input: &Value) -> Result<String, Answer> {

@@ -24,7 +24,7 @@ use crate::domain::secret::Secret;
 use crate::ports::clock::Clock;
 
 pub use faults::{Fault, Held, Kind, When};
-pub use state::{Call, CommentView, PullView, ReactionView};
+pub use state::{Call, CommentView, PullView, ReactionView, ReviewView};
 
 use state::World;
 
@@ -178,6 +178,11 @@ impl Standin {
 
     pub async fn pulls(&self, repo: &str) -> Vec<PullView> {
         self.world.lock().await.pulls_of(repo)
+    }
+
+    /// Reviews, in order.
+    pub async fn reviews(&self) -> Vec<ReviewView> {
+        self.world.lock().await.reviews.clone()
     }
 
     /// A person closes a pull request.

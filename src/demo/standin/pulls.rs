@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::api::{Inside, fields, need, violation};
 use super::git;
 use super::server::Answer;
-use super::state::{PullBranches, World};
+use super::state::{PullBranches, ReviewView, World};
 
 pub(super) async fn answer(world: &mut World, inside: &Inside<'_>) -> Answer {
     let level = if inside.asked.method == Method::GET { "read" } else { "write" };
@@ -26,12 +26,44 @@ pub(super) async fn answer(world: &mut World, inside: &Inside<'_>) -> Answer {
             Answer::json(200, &Value::Array(found))
         }
         (&Method::POST, ["pulls"]) => create(world, inside).await,
+        (&Method::GET, ["pulls", number]) => match number.parse() {
+            Ok(number) => Answer::json(200, &pull_json(world, &inside.repo, number)),
+            Err(_) => Answer::refused(404, "Not Found"),
+        },
+        (&Method::GET, ["pulls", number, "reviews"]) => {
+            let found = world.reviews.iter().filter(|review| review.is_of(&inside.repo, number));
+            Answer::json(200, &Value::Array(found.map(review_json).collect()))
+        }
+        (&Method::POST, ["pulls", number, "reviews"]) => review(world, inside, number),
         _ => violation(world, inside.asked, 404, "an unknown route"),
     }
 }
 
 fn pull_json(world: &World, repo: &str, number: i64) -> Value {
-    json!({ "number": number, "html_url": format!("{}/{repo}/pull/{number}", world.url), "state": "open" })
+    let draft = world.pulls_of(repo).iter().any(|pull| pull.number == number && pull.draft);
+    json!({
+        "number": number, "node_id": format!("PR_{number}"), "draft": draft, "state": "open",
+        "html_url": format!("{}/{repo}/pull/{number}", world.url),
+    })
+}
+
+fn review_json(review: &ReviewView) -> Value {
+    json!({ "id": review.id, "body": review.body, "state": "COMMENTED", "commit_id": review.commit })
+}
+
+/// Anything but a comment would count as the bot's approval.
+fn review(world: &mut World, inside: &Inside<'_>, number: &str) -> Answer {
+    let body = fields(world, inside.asked, &["commit_id", "event", "body"]);
+    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+    if text("event") != "COMMENT" {
+        return violation(world, inside.asked, 422, "a review that is no comment");
+    }
+    let id = world.fresh_id();
+    let pull = number.parse().unwrap_or_default();
+    let made = ReviewView { id, repo: inside.repo.clone(), pull, commit: text("commit_id"), body: text("body") };
+    let answer = review_json(&made);
+    world.reviews.push(made);
+    Answer::json(200, &answer)
 }
 
 async fn create(world: &mut World, inside: &Inside<'_>) -> Answer {

@@ -19,6 +19,7 @@ pub(super) struct World {
     pub users: BTreeMap<String, i64>,
     pub repositories: BTreeMap<String, Repository>,
     pub comments: BTreeMap<i64, Comment>,
+    pub reviews: Vec<ReviewView>,
     /// By subject, such as `comment:7` or `issue:acme/shop#1`.
     pub reactions: BTreeMap<i64, Reaction>,
     pub tokens: BTreeMap<String, Token>,
@@ -108,6 +109,22 @@ pub struct ReactionView {
     pub content: String,
 }
 
+/// A review, as a reader of the pull request sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReviewView {
+    pub id: i64,
+    pub repo: String,
+    pub pull: i64,
+    pub commit: String,
+    pub body: String,
+}
+
+impl ReviewView {
+    pub(super) fn is_of(&self, repo: &str, pull: &str) -> bool {
+        self.repo == repo && pull.parse() == Ok(self.pull)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PullView {
     pub number: i64,
@@ -131,6 +148,7 @@ impl World {
             users: BTreeMap::new(),
             repositories: BTreeMap::new(),
             comments: BTreeMap::new(),
+            reviews: Vec::new(),
             reactions: BTreeMap::new(),
             tokens: BTreeMap::new(),
             calls: Vec::new(),

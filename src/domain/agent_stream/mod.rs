@@ -129,6 +129,11 @@ pub struct Transcript {
     /// The agent's last word.
     pub text: Option<String>,
     pub usage: Option<Usage>,
+    /// The newest to-do list.
+    pub plan: Vec<String>,
+    /// Calls of tools so far, and what the last one is about.
+    pub calls: u64,
+    pub last_call: Option<String>,
     failure: Option<(AgentFault, String)>,
     is_done: bool,
     stderr: std::collections::VecDeque<String>,
@@ -145,6 +150,9 @@ impl Transcript {
             model: None,
             text: None,
             usage: None,
+            plan: Vec::new(),
+            calls: 0,
+            last_call: None,
             failure: None,
             is_done: false,
             stderr: std::collections::VecDeque::new(),
@@ -206,7 +214,9 @@ impl Transcript {
                 self.text = Some(text.clone());
                 self.is_done = false;
             }
-            AgentEvent::ToolCall { .. } => {
+            AgentEvent::ToolCall { title } => {
+                self.calls += 1;
+                self.last_call = Some(title.clone());
                 self.is_done = false;
                 self.network_waits = 0;
             }
@@ -231,9 +241,9 @@ impl Transcript {
                     self.failure = Some((AgentFault::Overloaded, message.clone()));
                 }
             }
+            AgentEvent::Plan { items } => self.plan.clone_from(items),
             AgentEvent::ToolResult { .. }
             | AgentEvent::Reasoning(_)
-            | AgentEvent::Plan { .. }
             | AgentEvent::Retry(_)
             | AgentEvent::Warning(_)
             | AgentEvent::Log(_) => {}

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::ALIASES;
+
 /// The options of one command, checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -119,8 +121,9 @@ impl OptionName {
             | Self::New
             | Self::NoMcp
             | Self::Mcp
-            | Self::Max => true,
-            Self::Full | Self::ReviewBy => false,
+            | Self::Max
+            | Self::ReviewBy => true,
+            Self::Full => false,
         }
     }
 }
@@ -150,7 +153,11 @@ impl Options {
                 Some(list) => self.mcp = Some(list),
                 None => return expected,
             },
-            OptionName::ReviewBy if is_name(value) => self.review_by = Some(value.to_ascii_lowercase()),
+            OptionName::ReviewBy if is_name(value) => {
+                let name = value.to_ascii_lowercase();
+                let real = ALIASES.iter().find(|(alias, _)| *alias == name).map(|(_, real)| (*real).to_owned());
+                self.review_by = Some(real.unwrap_or(name));
+            }
             OptionName::Draft => self.draft = Some(true),
             OptionName::Ready => self.draft = Some(false),
             OptionName::NoPr => self.no_pr = true,

@@ -3,7 +3,7 @@ use crate::domain::agent_stream::Usage;
 use crate::domain::change::HeldBack;
 use crate::domain::command::Options;
 use crate::domain::ids::*;
-use crate::domain::run::PullLink;
+use crate::domain::run::{PullLink, Spent};
 use crate::domain::task::{Requester, Subject, TaskState, Thread};
 
 fn task() -> Task {
@@ -69,6 +69,37 @@ fn while_it_runs_the_comment_is_a_checklist() {
 }
 
 #[test]
+fn what_the_agent_is_at_is_part_of_the_checklist() {
+    let facts = RunFacts {
+        plan: vec!["[x] Find the button".into(), "[ ] Align it".into()],
+        calls: 3,
+        last_call: Some("Bash: cargo test".into()),
+        spent: Some(Spent { tokens: 4_200, sum: Some(Usd::from_cents(7)), is_estimate: false }),
+        ..RunFacts::default()
+    };
+    let text = show(&facts, Step::Agent);
+    let work = text.split("- [ ] Work").nth(1).unwrap();
+    assert!(
+        work.starts_with(
+            " … 3 calls of tools, now `Bash: cargo test`\n  - [x] Find the button\n  - [ ] Align it\n- [ ]"
+        ),
+        "{work}"
+    );
+    assert!(work.contains("2 min 5 s so far · cost $0.07 by list price (4200 tokens) · [live log]"), "{work}");
+}
+
+#[test]
+fn agents_that_were_asked_the_same_are_named() {
+    let beside = [
+        Beside { agent: "codex".into(), pull: Some(12), url: "https://h.test/tasks/t2".into() },
+        Beside { agent: "gemini".into(), pull: None, url: "https://h.test/tasks/t3".into() },
+    ];
+    let text = pull_text(&task(), &Inputs::default(), &RunFacts::default(), "https://h.test/tasks/t1", &beside);
+    let line = "The same was asked of `codex` (#12), `gemini` ([its task](https://h.test/tasks/t3)).";
+    assert!(text.body.contains(line), "{}", text.body);
+}
+
+#[test]
 fn a_success_names_the_pull_request_and_the_cost() {
     let facts = RunFacts {
         pull: Some(PullLink { number: 8, url: String::new() }),
@@ -114,7 +145,7 @@ fn each_outcome_has_its_own_sentence() {
 fn only_our_own_words_close_an_issue() {
     let inputs = Inputs { title: "Fixes #1: broken @octocat".into(), ..Inputs::default() };
     let facts = RunFacts { agent_text: Some("closes #2".into()), ..RunFacts::default() };
-    let text = pull_text(&task(), &inputs, &facts, "https://h.test/tasks/t1");
+    let text = pull_text(&task(), &inputs, &facts, "https://h.test/tasks/t1", &[]);
     assert_eq!(text.title.replace('\u{200B}', "|"), "Fixes #|1: broken @|octocat");
     assert_eq!(text.body.matches("#7").count(), 1);
     assert!(!text.body.contains("#2"));

@@ -81,6 +81,11 @@ async fn several_commands_of_one_comment_are_several_tasks_in_order() {
     assert_eq!(seen, [("ours", "one"), ("theirs", "one"), ("ours", "two")]);
     let began: Vec<_> = tasks.iter().rev().map(|task| task.started_at.unwrap()).collect();
     assert!(began.is_sorted());
-    assert_eq!(world.github.pulls(REPO).await.len(), 3);
+    let pulls = world.github.pulls(REPO).await;
+    assert_eq!(pulls.len(), 3);
+    assert!(pulls[0].body.contains("The same was asked of `theirs` ([its task]("), "{}", pulls[0].body);
+    let first = format!("The same was asked of `ours` (#{}).", pulls[0].number);
+    assert!(pulls[1].body.contains(&first), "{}", pulls[1].body);
+    assert!(!pulls[2].body.contains("The same was asked"), "{}", pulls[2].body);
     world.finish().await;
 }

@@ -11,6 +11,7 @@ mod model_gateway;
 mod not_allowed;
 mod outcomes;
 mod real_agents;
+mod second_opinion;
 mod secrets_stay_secret;
 mod settings;
 mod vercel_extras;
