@@ -12,7 +12,7 @@ use hireling::adapters::sandbox::local;
 use hireling::adapters::store::{Access, Store};
 use hireling::adapters::system::SystemClock;
 use hireling::app::Role;
-use hireling::config::{Config, LogConfig, Source};
+use hireling::config::{Config, LogConfig, SandboxProvider, Source};
 use hireling::demo;
 use hireling::domain::ids::DeliveryId;
 use hireling::ports::clock::Clock as _;
@@ -180,7 +180,20 @@ async fn check(source: &Source) -> bool {
     let mut good = report("settings", Ok(format!("{} agents, default {}", config.agents.len(), config.default_agent)));
     good &= report("database", check_database(&config).await);
     good &= report("GitHub", check_github(&config).await);
-    good & report("sandbox", check_sandbox(&config).await)
+    good &= report("sandbox", check_sandbox(&config).await);
+    good & report("model gateway", check_gateway(&config))
+}
+
+/// Sandboxes elsewhere have to reach this service.
+fn check_gateway(config: &Config) -> Result<String, String> {
+    let url = config.public_url.clone().unwrap_or_else(|| format!("http://{}", config.listen));
+    let is_elsewhere = |api: &str| hireling::domain::connector::address::check(api).is_ok();
+    match &config.sandbox {
+        SandboxProvider::Vercel { api_url, .. } if is_elsewhere(api_url) && !is_elsewhere(&url) => Err(format!(
+            "sandboxes on Vercel cannot reach {url}: set PUBLIC_URL to the public https address of this service"
+        )),
+        _ => Ok(format!("sandboxes call {url}/gateway")),
+    }
 }
 
 async fn check_sandbox(config: &Config) -> Result<String, String> {

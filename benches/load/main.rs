@@ -11,6 +11,7 @@ mod database;
 #[path = "../../tests/double/mod.rs"]
 #[allow(dead_code, reason = "the stories use more of it")]
 mod double;
+mod gateway;
 mod receiver;
 mod running;
 mod seed;
@@ -38,6 +39,9 @@ fn main() {
         }
         for database in databases.iter().filter(|_| wanted("reads")) {
             database::reads(database).await;
+        }
+        if wanted("gateway") {
+            gateway::measure().await;
         }
         if wanted("running") {
             running::measure().await;

@@ -5,9 +5,10 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hireling::adapters::store::{Access, Location, Store, TaskPage};
+use hireling::adapters::store::{Access, Location, NewGrant, Store, TaskPage};
 use hireling::adapters::system::SystemClock;
 use hireling::demo::standin::Standin;
+use hireling::domain::agent::Provider;
 use hireling::domain::ids::{Millis, RunId, TaskId};
 use hireling::domain::run::{SandboxId, Step};
 use hireling::ports::clock::Clock as _;
@@ -31,9 +32,12 @@ struct Load {
     per_second: usize,
 }
 
-struct Running {
+pub struct Running {
     double: Double,
-    service: Child,
+    pub service: Child,
+    /// Where the service listens, and what its first task shows the model gateway.
+    pub address: String,
+    pub grant: String,
     store: Store,
     idle_rss: u64,
     started: Instant,
@@ -47,14 +51,14 @@ pub async fn measure() {
     println!("|---|---|---|---|---|---|---|");
     for per_second in [1, 10] {
         let load = Load { tasks: TASKS, pieces: 100_000, lines: 1, per_second };
-        let running = start(load).await;
+        let running = start(load, "http://127.0.0.1:1").await;
         running.watch(load).await;
         running.end().await;
     }
     println!("\n## One stream of 1,000,000 lines, SQLite");
     println!("| lines/s kept | RSS MB at 100,000 lines | at 1,000,000 | idle RSS MB |\n|---|---|---|---|");
     let load = Load { tasks: 1, pieces: 10_000, lines: 100, per_second: 0 };
-    let mut running = start(load).await;
+    let mut running = start(load, "http://127.0.0.1:1").await;
     let (mut early_rss, mut kept) = (0, 0);
     while kept < 1_000_000 {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -73,22 +77,30 @@ pub async fn measure() {
     running.end().await;
 }
 
+/// One task whose agent says little, in a service that calls models at `vendor`.
+pub async fn one(vendor: &str) -> Running {
+    start(Load { tasks: 1, pieces: 100_000, lines: 1, per_second: 1 }, vendor).await
+}
+
 /// Tasks whose agents work already: the service takes them up at that step.
-async fn start(load: Load) -> Running {
+async fn start(load: Load, vendor: &str) -> Running {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bench.db");
     let github = Standin::start(&dir.path().join("github"), Arc::new(SystemClock)).await.unwrap();
     let double = Double::start().await;
-    let agents = dir.path().join("agents.toml");
-    std::fs::write(&agents, "[agents.ours]\ncommand = [\"made-up\"]\n").unwrap();
+    let agents = agents_file(dir.path());
     Store::open(&Location::Sqlite(path.clone()), Access::Migration).await.unwrap().close().await;
     seed::tasks(&format!("sqlite://{}", path.display()), "queued", load.tasks as u64).await;
     let store = Store::open(&Location::Sqlite(path.clone()), Access::Visitor).await.unwrap();
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let grant = format!("hlg_{}", hex::encode(SystemClock.new_secret()));
     let spawn = || {
         Command::new(env!("CARGO_BIN_EXE_hireling"))
             .arg("serve")
             .env_clear()
-            .env("LISTEN_ADDR", "127.0.0.1:0")
+            .env("LISTEN_ADDR", &address)
+            .env("ANTHROPIC_BASE_URL", vendor)
+            .env("ANTHROPIC_API_KEY", "sk-ant-of-the-bench")
             .env("DATABASE_URL", format!("sqlite://{}", path.display()))
             .env("GITHUB_APP_ID", github.app_id.to_string())
             .env("GITHUB_APP_PRIVATE_KEY", github.private_key.expose())
@@ -118,6 +130,11 @@ async fn start(load: Load) -> Running {
         run.facts.sandbox = Some(SandboxId { name: run.id.0.clone(), session });
         run.facts.command = Some(command);
         store.record(&claimed.lease, &run, &[], Millis(1)).await.unwrap();
+        if leases.is_empty() {
+            let hash = hireling::adapters::vault::hash(&grant);
+            let new = NewGrant { hash: &hash, run: &run.id, provider: Provider::Anthropic, key: None, max: None };
+            store.store_grant(&claimed.lease, &new, Millis(1)).await.unwrap();
+        }
         leases.push(claimed.lease);
     }
     for lease in &leases {
@@ -125,7 +142,13 @@ async fn start(load: Load) -> Running {
     }
     let idle_rss = idle_rss(&github, dir.path()).await;
     let service = spawn();
-    Running { double, service, store, idle_rss, started: Instant::now(), dir, _github: github }
+    Running { double, service, address, grant, store, idle_rss, started: Instant::now(), dir, _github: github }
+}
+
+fn agents_file(dir: &std::path::Path) -> std::path::PathBuf {
+    let agents = dir.join("agents.toml");
+    std::fs::write(&agents, "[agents.ours]\ncommand = [\"made-up\"]\n").unwrap();
+    agents
 }
 
 /// Memory of a service with nothing to do.
@@ -224,7 +247,7 @@ impl Running {
         );
     }
 
-    async fn end(mut self) {
+    pub async fn end(mut self) {
         self.service.start_kill().unwrap();
         self.service.wait().await.unwrap();
         self.store.close().await;

@@ -34,7 +34,7 @@ async fn check_tells_each_thing_in_one_line() {
         let (good, said) = world.run(&["check"]).await;
         assert!(good, "{said}");
         assert!(said.contains("ok    GitHub: we are hireling[bot]"), "{said}");
-        assert_eq!(said.lines().count(), 4, "{said}");
+        assert_eq!(said.lines().count(), 5, "{said}");
         world.set("GITHUB_API_URL", "http://127.0.0.1:1");
         let (good, said) = world.run(&["check"]).await;
         assert!(!good && said.contains("FAIL  GitHub:"), "{said}");
