@@ -139,7 +139,13 @@ impl Service {
     async fn halt(&self) {
         self.stop.cancel();
         self.tracker.close();
-        if tokio::time::timeout(STOP_WITHIN, self.tracker.wait()).await.is_err() {
+        self.app.counting.close();
+        let all = async {
+            self.tracker.wait().await;
+            // Streams are over: what they cost is stored before the database closes.
+            self.app.counting.wait().await;
+        };
+        if tokio::time::timeout(STOP_WITHIN, all).await.is_err() {
             tracing::warn!("not everything ended in time; leases end by themselves");
         }
     }

@@ -16,6 +16,13 @@ const SILENCE: Duration = Duration::from_secs(600);
 #[error("the vendor of the model cannot be reached")]
 pub struct Unreachable(#[source] reqwest::Error);
 
+impl Unreachable {
+    /// Nobody has got the call: it cost nothing.
+    pub fn was_not_sent(&self) -> bool {
+        self.0.is_connect() || self.0.is_builder()
+    }
+}
+
 /// An answer as it arrives.
 pub struct Answer {
     pub status: StatusCode,

@@ -39,10 +39,15 @@ impl App {
         if let Some(bad) = secrets.0.keys().find(|name| !is_variable(name)) {
             return Err(ConnectorError::Refused(format!("{bad:?} is no name of a secret")));
         }
+        if secrets.0.values().any(|value| value.expose().chars().any(char::is_control)) {
+            return Err(ConnectorError::Refused("a secret holds control characters".to_owned()));
+        }
         let old = self.store.connector(owner, name).await?;
+        // Secrets of one address are not sent to another because somebody edited it.
+        let leads_elsewhere = |old: &Connector| old.transport.target() != transport.target();
         let old_secrets = match &old {
-            Some(old) => self.open_connector(old)?,
-            None => Secrets::default(),
+            Some(old) if !leads_elsewhere(old) => self.open_connector(old)?,
+            _ => Secrets::default(),
         };
         // The environment of a local one holds more than its arguments mention.
         let wanted: BTreeSet<String> = match transport {
@@ -54,7 +59,8 @@ impl App {
             return Err(ConnectorError::Refused(format!("the secret {missing} is mentioned but not given")));
         }
         let id = old.as_ref().map_or_else(|| self.clock.new_id(), |old| old.id.clone());
-        let sealed = self.vault.seal(&sealed_for(&id, owner), &secrets.to_json(), self.clock.new_secret())?;
+        let sealed =
+            self.vault.seal(&sealed_for(&id, owner, &transport), &secrets.to_json(), self.clock.new_secret())?;
         let connector = Connector {
             id,
             owner,
@@ -69,7 +75,8 @@ impl App {
     }
 
     fn open_connector(&self, connector: &Connector) -> Result<Secrets, VaultError> {
-        let opened = self.vault.open(&sealed_for(&connector.id, connector.owner), &connector.sealed)?;
+        let opened =
+            self.vault.open(&sealed_for(&connector.id, connector.owner, &connector.transport), &connector.sealed)?;
         Secrets::from_json(&opened).ok_or(VaultError::Closed)
     }
 
@@ -103,7 +110,7 @@ impl App {
 
     /// Seals the secrets of one anew, if another key sealed them. `None`: it stays closed.
     pub(super) async fn reseal_connector(&self, connector: &Connector) -> Result<Option<bool>, KeyError> {
-        let bound_to = sealed_for(&connector.id, connector.owner);
+        let bound_to = sealed_for(&connector.id, connector.owner, &connector.transport);
         let Ok(opened) = self.vault.open(&bound_to, &connector.sealed) else { return Ok(None) };
         if self.vault.is_current(&connector.sealed) {
             return Ok(Some(false));

@@ -2,9 +2,9 @@
 //! grant, is counted while the answer passes through, and stops at a limit.
 
 mod counting;
+pub(super) mod places;
 
 use bytes::Bytes;
-use flate2::write::GzDecoder;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -15,13 +15,16 @@ use crate::adapters::store::Granted;
 use crate::adapters::vault;
 use crate::domain::agent::Provider;
 use crate::domain::gateway::errors::Refusal;
-use crate::domain::gateway::metering::{Meter, Wire};
+use crate::domain::gateway::metering::{Meter, Tokens};
+use crate::domain::gateway::price::cost;
 use crate::domain::gateway::{self, Passage};
-use crate::domain::key::KeyId;
+use crate::domain::money::Usd;
 use crate::domain::redact::Redactor;
 use crate::domain::secret::Secret;
-use counting::{Counted, Counter, counted};
+use counting::{Counted, counted};
 
+/// What is reserved for an answer at most: most are far shorter than they may be.
+const MAX_OUTPUT: u64 = 8_000;
 /// A vendor's refusal is a few lines.
 const MAX_ERROR: usize = 64 * 1024;
 
@@ -69,14 +72,24 @@ impl App {
             return Err(Refusal::WrongProvider);
         }
         if passage.wire.is_some()
-            && let Some(reached) = self.settings.cost_limits.reached(grant.max, grant.spent, grant.spent_this_month)
+            && let Some(reached) = self.reached_by(&grant)
         {
-            if let Err(error) = self.store.stop_grant(&hash, &reached).await {
+            // Once: a client that does not stop must not keep the database writing.
+            if !grant.is_stopped
+                && let Err(error) = self.store.stop_grant(&hash, &reached).await
+            {
                 return Err(unavailable(&error));
             }
             return Err(Refusal::OverLimit(reached));
         }
         Ok((passage, grant))
+    }
+
+    /// Calls under way count by what they may come to; limits by month hold for the operator's keys.
+    fn reached_by(&self, grant: &Granted) -> Option<crate::domain::gateway::errors::Reached> {
+        let spent = Usd(grant.spent.0.saturating_add(self.places.reserved(&grant.task).0));
+        let monthly = if grant.key.is_none() { grant.spent_this_month } else { Default::default() };
+        self.settings.cost_limits.reached(grant.max, spent, monthly)
     }
 
     /// Carries out a call that was admitted.
@@ -87,42 +100,65 @@ impl App {
         grant: Granted,
     ) -> Result<ModelAnswer, Refusal> {
         let provider = call.provider;
-        let (mut model, mut body) = (passage.model.clone(), call.body.clone());
+        let (mut model, mut body, mut max_output) = (passage.model.clone(), call.body.clone(), None);
         if let Some(wire) = passage.wire {
             let checked = gateway::check_body(wire, &body)?;
             model = model.or(checked.model).or_else(|| named_by(call.headers));
-            body = checked.body.map_or(body, Bytes::from);
+            (body, max_output) = (checked.body.map_or(body, Bytes::from), checked.max_output);
         }
-        let key = self.gateway_key(provider, grant.key.as_ref()).await?;
+        let key = self.gateway_key(provider, &grant).await?;
         let base = self.settings.base_urls.get(&provider).ok_or(Refusal::NoSuchPath)?;
         let query = gateway::query_that_passes(call.query);
         let mark = if query.is_empty() { "" } else { "?" };
         let url = format!("{base}{}{mark}{query}", passage.path);
         let headers = onward(call.headers, provider, &key)?;
-        let size = body.len();
-        let answer = self.models.call(call.method.clone(), &url, headers, body).await.map_err(|error| {
-            tracing::info!(provider = provider.name(), error = &error as &dyn std::error::Error, "a model's vendor");
-            Refusal::Unreachable
-        })?;
+        let model = model.unwrap_or_default();
+        let counted_call = match passage.wire {
+            Some(wire) => {
+                let may_be = cost(provider, &model, &at_most(body.len(), max_output)).sum;
+                let place = self.places.take(&grant.task, may_be).ok_or(Refusal::Busy)?;
+                let meter = Meter::new(wire, &model, body.len());
+                Some(Counted::new(std::sync::Arc::clone(self), grant, meter, place))
+            }
+            None => None,
+        };
+        let answer = match self.models.call(call.method.clone(), &url, headers, body).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::info!(
+                    provider = provider.name(),
+                    error = &error as &dyn std::error::Error,
+                    "a model's vendor"
+                );
+                // What was sent may have been worked on: it is counted by its size.
+                if let Some(unsent) = counted_call.filter(|_| error.was_not_sent()) {
+                    unsent.forget();
+                }
+                return Err(Refusal::Unreachable);
+            }
+        };
         metrics::counter!("hireling_gateway_calls_total", "provider" => provider.name(), "status" => answer.status.as_u16().to_string())
             .increment(1);
         if !answer.status.is_success() {
+            if let Some(refused) = counted_call {
+                refused.forget();
+            }
             return refused_by_vendor(provider, answer, &key).await;
         }
         let headers = backward(&answer.headers);
-        let Some(wire) = passage.wire else {
+        let Some(mut counted_call) = counted_call else {
             let body = answer.body.map(|piece| piece.map_err(std::io::Error::other)).boxed();
             return Ok(ModelAnswer { status: answer.status, headers, body });
         };
-        let counter = counter(wire, model.as_deref().unwrap_or(""), size, &answer.headers);
-        let counted_call = Counted::new(std::sync::Arc::clone(self), grant, counter);
-        Ok(ModelAnswer { status: answer.status, headers, body: counted(answer.body, counted_call) })
+        let text = |name| answer.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or("");
+        counted_call.begin(text(header::CONTENT_TYPE), text(header::CONTENT_ENCODING) == "gzip", answer.body);
+        Ok(ModelAnswer { status: answer.status, headers, body: counted(counted_call) })
     }
 
-    async fn gateway_key(&self, provider: Provider, stored: Option<&KeyId>) -> Result<Secret, Refusal> {
-        match stored {
+    async fn gateway_key(&self, provider: Provider, grant: &Granted) -> Result<Secret, Refusal> {
+        match &grant.key {
             None => self.settings.keys.get(&provider).cloned().ok_or(Refusal::KeyGone),
-            Some(id) => match self.open_key(id).await {
+            Some(id) => match self.open_key(id, provider, grant.requester, grant.installation).await {
                 Ok(Some(key)) => Ok(key),
                 Ok(None) => Err(Refusal::KeyGone),
                 Err(error) => Err(unavailable(&error)),
@@ -146,8 +182,9 @@ fn named_by(headers: &HeaderMap) -> Option<String> {
 fn onward(from: &HeaderMap, provider: Provider, key: &Secret) -> Result<HeaderMap, Refusal> {
     let mut headers = HeaderMap::new();
     for name in gateway::REQUEST_HEADERS {
-        for value in from.get_all(name) {
-            headers.append(HeaderName::from_static(name), value.clone());
+        // Of several, what is read here must be what the vendor reads.
+        if let Some(value) = from.get(name) {
+            headers.insert(HeaderName::from_static(name), value.clone());
         }
     }
     let takes_gzip = from.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
@@ -165,14 +202,12 @@ fn backward(from: &HeaderMap) -> HeaderMap {
     passing.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-fn counter(wire: Wire, model: &str, size: usize, headers: &HeaderMap) -> Counter {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or("");
-    let meter = Meter::new(wire, model, size, text(header::CONTENT_TYPE));
-    match text(header::CONTENT_ENCODING) {
-        "" | "identity" => Counter::Plain(meter),
-        "gzip" => Counter::Packed(Box::new(GzDecoder::new(meter))),
-        // Not asked for; counted by its size.
-        _ => Counter::Plain(Meter::new(wire, model, size, "")),
+/// What a call may come to: what it sends, and an answer as long as it asks for.
+fn at_most(request_bytes: usize, max_output: Option<u64>) -> Tokens {
+    Tokens {
+        input: request_bytes as u64 / 4,
+        output: max_output.unwrap_or(MAX_OUTPUT).min(MAX_OUTPUT),
+        ..Tokens::default()
     }
 }
 

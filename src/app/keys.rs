@@ -109,9 +109,20 @@ impl App {
         }
     }
 
-    /// A stored key. `None`: it was deleted.
-    pub(crate) async fn open_key(&self, id: &KeyId) -> Result<Option<Secret>, KeyError> {
+    /// A stored key, for who may use it. `None`: it was deleted, or is somebody else's.
+    pub(crate) async fn open_key(
+        &self,
+        id: &KeyId,
+        provider: Provider,
+        requester: UserId,
+        installation: InstallationId,
+    ) -> Result<Option<Secret>, KeyError> {
         let Some(stored) = self.store.key(id).await? else { return Ok(None) };
+        let owners = [KeyOwner::Person(requester), KeyOwner::Installation(installation)];
+        if stored.provider != provider || !owners.contains(&stored.owner) {
+            tracing::error!(key = %id.0, "a key was asked for by somebody else's run");
+            return Ok(None);
+        }
         let bound_to = sealed_for(&stored.id, stored.owner, stored.provider);
         Ok(Some(self.vault.open(&bound_to, &stored.sealed)?))
     }
@@ -145,10 +156,10 @@ impl App {
     }
 
     /// The value of a chosen key. `None`: it is gone.
-    pub(crate) async fn key_value(&self, chosen: &ChosenKey) -> Result<Option<Secret>, KeyError> {
+    pub(crate) async fn key_value(&self, chosen: &ChosenKey, payer: Payer<'_>) -> Result<Option<Secret>, KeyError> {
         match &chosen.stored {
             None => Ok(self.settings.keys.get(&chosen.provider).cloned()),
-            Some((id, _)) => self.open_key(id).await,
+            Some((id, _)) => self.open_key(id, chosen.provider, payer.requester, payer.installation).await,
         }
     }
 

@@ -82,6 +82,9 @@ pub struct App {
     pub sandbox: Arc<dyn Sandbox>,
     pub(crate) models: Models,
     pub(crate) vault: Vault,
+    /// Calls of models under way, and those that are being counted.
+    pub(crate) places: Arc<gateway::places::Places>,
+    pub counting: TaskTracker,
     pub settings: Settings,
     pub signals: Signals,
     pub receiver: Receiver,
@@ -117,6 +120,8 @@ impl App {
             sandbox,
             models,
             vault,
+            places: Arc::default(),
+            counting: TaskTracker::new(),
             settings,
         })
     }

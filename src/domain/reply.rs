@@ -115,6 +115,17 @@ pub fn no_key(why: &str) -> String {
     format!("{why} Nothing was started.")
 }
 
+pub fn retry_is_as_it_was() -> String {
+    "`retry` repeats the last task as it was: it takes no options and no words. To change something, write a new \
+     command. Nothing was started."
+        .to_owned()
+}
+
+pub fn nothing_to_review() -> String {
+    "Without a pull request there is nothing to review: leave out `--no-pr` or `--review-by`. Nothing was started."
+        .to_owned()
+}
+
 pub fn nothing_before() -> String {
     "Nothing has run to its end on this thread yet, so there is nothing to go on with.".to_owned()
 }

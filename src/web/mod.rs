@@ -34,6 +34,9 @@ pub struct Web {
     bodies: body::BodyBudget,
     /// Places for pages that stay open: they must not crowd out deliveries.
     viewers: Arc<Semaphore>,
+    /// Places for calls of models, and room for what they send.
+    model_calls: Arc<Semaphore>,
+    model_room: Arc<Semaphore>,
 }
 
 /// Live pages and logs that are read at once.
@@ -47,6 +50,8 @@ impl Web {
             stop,
             bodies: body::BodyBudget::default(),
             viewers: Arc::new(Semaphore::new(MAX_VIEWERS)),
+            model_calls: Arc::new(Semaphore::new(gateway::MAX_CALLS)),
+            model_room: Arc::new(Semaphore::new(gateway::ROOM)),
         })
     }
 }

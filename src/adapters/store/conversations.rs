@@ -85,7 +85,8 @@ impl Store {
             .bind(if said.is_agent { "agent" } else { "person" })
             .bind(&said.name)
             .bind(comment.map(|id| id.0))
-            .bind(&said.text)
+            // PostgreSQL takes no NUL in a text.
+            .bind(said.text.replace('\0', ""))
             .bind(now.0)
             .execute(pool)
             .await
@@ -134,7 +135,7 @@ impl Store {
     }
 
     /// Takes a kept sandbox over from the run that made it, before its time is over. False: it is gone,
-    /// or somebody else was quicker.
+    /// or somebody else was quicker. Asked again, the answer is the same.
     pub async fn take_over(
         &self,
         lease: &Lease,
@@ -143,6 +144,12 @@ impl Store {
         sandbox: &str,
         now: Millis,
     ) -> Result<bool> {
+        let had: Option<Option<String>> = read!(self, |pool| {
+            sqlx::query_scalar("SELECT sandbox FROM runs WHERE id = $1").bind(&run.0).fetch_optional(pool).await
+        })?;
+        if had.flatten().as_deref() == Some(sandbox) {
+            return Ok(true);
+        }
         Ok(in_tx!(self, |conn| {
             let freed = sqlx::query("UPDATE runs SET kept_until = NULL WHERE id = $1 AND kept_until > $2")
                 .bind(&from.0)

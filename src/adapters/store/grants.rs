@@ -30,6 +30,8 @@ pub struct Granted {
     pub provider: Provider,
     pub key: Option<KeyId>,
     pub max: Option<Usd>,
+    /// A limit has stopped it before.
+    pub is_stopped: bool,
     /// By the task.
     pub spent: Usd,
     /// This month: by the person, in the repository, on this instance.
@@ -44,6 +46,7 @@ row!(GrantRow {
     provider: String,
     key_id: Option<String>,
     max_micro_usd: Option<i64>,
+    stopped_by: Option<String>,
     spent: i64,
     by_person: i64,
     by_repository: i64,
@@ -63,7 +66,7 @@ macro_rules! monthly {
 }
 
 const IN_FORCE: &str = concat!(
-    "SELECT g.task_id, t.requester_id, t.repository_id, t.installation_id, g.provider, g.key_id, g.max_micro_usd, ",
+    "SELECT g.task_id, t.requester_id, t.repository_id, t.installation_id, g.provider, g.key_id, g.max_micro_usd, g.stopped_by, ",
     "CAST(coalesce((SELECT sum(s.micro_usd) FROM spending s WHERE s.task_id = g.task_id), 0) AS BIGINT) AS spent, ",
     monthly!("person", "t.requester_id"),
     " AS by_person, ",
@@ -117,6 +120,7 @@ impl Store {
             provider,
             key: row.key_id.map(KeyId),
             max: row.max_micro_usd.map(Usd),
+            is_stopped: row.stopped_by.is_some(),
             spent: Usd(row.spent),
             spent_this_month: [Usd(row.by_person), Usd(row.by_repository), Usd(row.by_instance)],
         }))

@@ -17,15 +17,17 @@ fn whole(count: u64) -> i64 {
 }
 
 impl Store {
-    /// Adds one call to what its task, person, repository and instance have spent.
-    pub async fn spend(&self, grant: &Granted, call: &Measured, cost: Cost, now: Millis) -> Result<()> {
+    /// Adds a call to what its task has spent, and, where the operator's key paid, to what the person, the
+    /// repository and the instance have. `calls`: 0 for more of a call that was counted before.
+    pub async fn spend(&self, grant: &Granted, call: &Measured, cost: Cost, calls: i64, now: Millis) -> Result<()> {
         let month = now.month();
-        let scopes = [("person", grant.requester.0), ("repository", grant.repository.0), ("instance", 0)];
+        let all = [("person", grant.requester.0), ("repository", grant.repository.0), ("instance", 0)];
+        let scopes = if grant.key.is_none() { &all[..] } else { &[] };
         in_tx!(self, |conn| {
             sqlx::query(
                 "INSERT INTO spending (task_id, provider, model, calls, tokens_in, tokens_out, micro_usd, unpriced, estimated) \
-                 VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8) ON CONFLICT (task_id, provider, model) DO UPDATE SET \
-                 calls = spending.calls + 1, tokens_in = spending.tokens_in + excluded.tokens_in, \
+                 VALUES ($1, $2, $3, $9, $4, $5, $6, $7, $8) ON CONFLICT (task_id, provider, model) DO UPDATE SET \
+                 calls = spending.calls + excluded.calls, tokens_in = spending.tokens_in + excluded.tokens_in, \
                  tokens_out = spending.tokens_out + excluded.tokens_out, \
                  micro_usd = spending.micro_usd + excluded.micro_usd, \
                  unpriced = spending.unpriced + excluded.unpriced, estimated = spending.estimated + excluded.estimated",
@@ -38,6 +40,7 @@ impl Store {
             .bind(cost.sum.0)
             .bind(i64::from(!cost.is_known))
             .bind(i64::from(call.is_estimate))
+            .bind(calls)
             .execute(&mut *conn)
             .await?;
             for (scope, id) in scopes {

@@ -9,6 +9,7 @@ use crate::domain::command::{Command, Options, Verb};
 use crate::domain::decision::DecisionCode;
 use crate::domain::failure::no_key;
 use crate::domain::ids::TaskId;
+use crate::domain::key::ChosenKey;
 use crate::domain::reply;
 use crate::domain::task::{NewTask, Task};
 
@@ -23,6 +24,11 @@ struct Wanted {
     options: Options,
     request: String,
     inputs_of: Option<TaskId>,
+}
+
+/// Whether all that is spent passes the gateway.
+fn is_metered(keys: &[ChosenKey]) -> bool {
+    !keys.is_empty() && keys.iter().all(|key| key.provider.has_gateway())
 }
 
 /// Two agents in one command are two tasks on two branches.
@@ -98,6 +104,12 @@ impl App {
         ordinal: usize,
         command: Command,
     ) -> Result<(), Hindrance> {
+        if command.verb == Verb::Retry && (command.options != Options::default() || !command.request.trim().is_empty())
+        {
+            plan.refusals.push(DecisionCode::BadOption);
+            plan.replies.push(self.reply(case, key, reply::retry_is_as_it_was()));
+            return Ok(());
+        }
         let tasks = self.store.tasks_of_thread(case.thread.repository, case.thread.issue, LOOK_BACK).await?;
         let is_meant = |task: &&Task| {
             task.state.is_finished() && (command.agents.is_empty() || command.agents.contains(&task.agent))
@@ -116,7 +128,7 @@ impl App {
             Verb::Retry => Wanted {
                 agent: last.agent.clone(),
                 // The branch of that name is there already.
-                options: Options { branch: None, ..last.options.clone() },
+                options: Options { branch: None, is_retry: true, ..last.options.clone() },
                 request: last.request.clone(),
                 inputs_of: Some(last.id.clone()),
             },
@@ -156,13 +168,22 @@ impl App {
         }
         let model = options.model.clone().or_else(|| self.settings.default_model(agent, None));
         if let Some(reviewer) = &options.review_by {
+            if options.no_pr {
+                return Ok(Some((DecisionCode::BadOption, reply::nothing_to_review())));
+            }
             let Some(reviewer) = self.settings.agent(reviewer) else {
                 return Ok(Some((DecisionCode::UnknownAgent, reply::agent_unavailable(reviewer))));
             };
             let model = self.settings.default_model(reviewer, None);
-            if let Err(missing) = self.choose_keys(reviewer, model.as_deref(), payer).await? {
-                let why = no_key(&reviewer.name, &missing, &self.keys_url());
-                return Ok(Some((DecisionCode::NoKey, reply::no_key(&why))));
+            match self.choose_keys(reviewer, model.as_deref(), payer).await? {
+                Err(missing) => {
+                    let why = no_key(&reviewer.name, &missing, &self.keys_url());
+                    return Ok(Some((DecisionCode::NoKey, reply::no_key(&why))));
+                }
+                Ok(keys) if options.max_cents.is_some() && !is_metered(&keys) => {
+                    return Ok(Some((DecisionCode::BadOption, reply::max_unavailable(&reviewer.name))));
+                }
+                Ok(_) => {}
             }
         }
         Ok(match self.choose_keys(agent, model.as_deref(), payer).await? {
@@ -170,11 +191,8 @@ impl App {
                 let why = no_key(&agent.name, &missing, &self.keys_url());
                 Some((DecisionCode::NoKey, reply::no_key(&why)))
             }
-            Ok(keys) => {
-                let is_metered = !keys.is_empty() && keys.iter().all(|key| key.provider.has_gateway());
-                (options.max_cents.is_some() && !is_metered)
-                    .then(|| (DecisionCode::BadOption, reply::max_unavailable(&agent.name)))
-            }
+            Ok(keys) => (options.max_cents.is_some() && !is_metered(&keys))
+                .then(|| (DecisionCode::BadOption, reply::max_unavailable(&agent.name))),
         })
     }
 }

@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 
 use super::RunContext;
 use super::launch::{guard_keys, start};
-use super::patience::{FOR_RESULTS, Stop};
+use super::patience::Stop;
 use crate::domain::agent_stream::{AgentEnd, Exit, OutputFormat, Transcript};
 use crate::domain::failure::Failure;
 use crate::domain::gateway::errors::Reached;
@@ -33,7 +33,7 @@ pub(super) async fn work(ctx: &mut RunContext) -> Result<(), Stop> {
         Some(command) => CommandId(command),
         None => start(ctx, &sandbox).await?,
     };
-    guard_keys(ctx).await?;
+    guard_keys(ctx).await;
     let mut reader = Reader::new(ctx, ctx.agent()?.output);
     let exit = follow(ctx, &sandbox, &command, &mut reader).await?;
     let end = reader.transcript.end(exit);
@@ -49,7 +49,7 @@ pub(super) async fn work(ctx: &mut RunContext) -> Result<(), Stop> {
 
 /// From here on nothing of this run can be spent any more.
 pub(super) async fn close_account(ctx: &RunContext) -> Result<(Option<Reached>, Option<Spent>), Stop> {
-    ctx.patiently(FOR_RESULTS, |_| async move {
+    ctx.patiently_in_store(|_| async move {
         let store = &ctx.app.store;
         let stopped_by = store.end_grants(&ctx.run.id, &ctx.task.id, ctx.app.clock.now()).await?;
         Ok((stopped_by, store.spent_by(&ctx.task.id).await?))

@@ -4,10 +4,10 @@
 use super::RunContext;
 use super::patience::{BEFORE_WORK, Stop};
 use super::prepare::set_headers;
-use crate::app::keys::Payer;
+use super::provision::network;
 use crate::domain::connector::config::{Server, Text, Way, Written};
 use crate::domain::connector::{Connector, Transport};
-use crate::domain::network::Injection;
+use crate::domain::network::{Injection, Network};
 use crate::domain::secret::Secret;
 
 /// Which connectors this run has, and the hosts they need.
@@ -29,11 +29,7 @@ pub(super) async fn choose(ctx: &mut RunContext) -> Result<(), Stop> {
 }
 
 async fn found(ctx: &RunContext) -> Result<Vec<Connector>, Stop> {
-    let payer = Payer {
-        requester: ctx.task.requester.id,
-        installation: ctx.task.thread.installation,
-        account: &ctx.task.thread.name.owner,
-    };
+    let payer = ctx.payer();
     let options = &ctx.task.options;
     let chosen =
         ctx.patiently(BEFORE_WORK, |_| async move { Ok(ctx.app.connectors_for(options, payer).await?) }).await?;
@@ -67,15 +63,37 @@ pub(super) async fn servers(ctx: &mut RunContext) -> Result<Vec<Server>, Stop> {
             ctx.run.facts.notes.push(note);
         }
     }
-    for secret in servers.iter().flat_map(secrets_of) {
-        ctx.guard(&secret);
-    }
+    guard_all(ctx, &servers);
     if ctx.run.facts.connectors_injected {
         for server in &mut servers {
             take_injectable(server);
         }
     }
     Ok(servers)
+}
+
+async fn all_of(ctx: &RunContext) -> Result<Vec<Connector>, Stop> {
+    let payer = ctx.payer();
+    ctx.patiently_in_store(
+        |_| async move { Ok(ctx.app.store.connectors_of(payer.requester, payer.installation).await?) },
+    )
+    .await
+}
+
+/// Has the redactor know their secrets, however they are delivered, switched off since or not.
+pub(super) async fn guard(ctx: &mut RunContext) -> Result<(), Stop> {
+    if !ctx.run.facts.connectors.is_empty() {
+        let all = all_of(ctx).await?;
+        let (servers, _) = ctx.app.servers(&all);
+        guard_all(ctx, &servers);
+    }
+    Ok(())
+}
+
+fn guard_all(ctx: &mut RunContext, servers: &[Server]) {
+    for secret in servers.iter().flat_map(secrets_of) {
+        ctx.guard(&secret);
+    }
 }
 
 fn secrets_of(server: &Server) -> Vec<Secret> {
@@ -107,9 +125,18 @@ fn take_injectable(server: &mut Server) -> Option<Injection> {
 
 /// Has the network put the secrets on requests, where it can: then they never enter the sandbox.
 pub(super) async fn inject(ctx: &mut RunContext) -> Result<(), Stop> {
+    // A step that runs again must not take them for delivered.
+    ctx.run.facts.connectors_injected = false;
     let mut servers = servers(ctx).await?;
     let injections: Vec<Injection> = servers.iter_mut().filter_map(take_injectable).collect();
-    if injections.is_empty() || !ctx.app.sandbox.can_inject() {
+    // An address that the network leaves out is not let in by a header.
+    let allowed = network(ctx)?;
+    let is_allowed = |injection: &Injection| match &allowed {
+        Network::Open => true,
+        Network::Only { hosts, .. } => hosts.contains(&injection.host),
+    };
+    let can = ctx.app.sandbox.can_inject() && injections.iter().all(is_allowed);
+    if injections.is_empty() || !can {
         return Ok(());
     }
     ctx.run.facts.connectors_injected = set_headers(ctx, &injections).await?;

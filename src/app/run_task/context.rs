@@ -9,6 +9,7 @@ use super::retry_wait;
 use crate::adapters::github::Place;
 use crate::adapters::store::{Append, Lease, StoreError};
 use crate::app::App;
+use crate::app::keys::Payer;
 use crate::app::log_writer::Appended;
 use crate::app::signals::LogNews;
 use crate::domain::agent::Agent;
@@ -63,6 +64,15 @@ impl RunContext {
 
     pub(super) fn place(&self) -> Place<'_> {
         crate::app::intake::place(&self.task.thread)
+    }
+
+    /// Whose keys and connectors this run may use.
+    pub(super) fn payer(&self) -> Payer<'_> {
+        Payer {
+            requester: self.task.requester.id,
+            installation: self.task.thread.installation,
+            account: &self.task.thread.name.owner,
+        }
     }
 
     pub(super) fn agent(&self) -> Result<&Agent, Stop> {

@@ -37,7 +37,7 @@ pub(super) async fn save(ctx: &RunContext) -> Result<(), Stop> {
     let sealed = ctx.app.vault.seal_bytes(&sealed_for(&ctx.task.id), &packed, ctx.app.clock.new_secret());
     let Ok(sealed) = sealed else { return Ok(()) };
     let kept = &Conversation { session, sealed };
-    ctx.patiently(BEFORE_WORK, |_| async move {
+    ctx.patiently_in_store(|_| async move {
         Ok(ctx.app.store.store_conversation(&ctx.task.id, kept, ctx.app.clock.now()).await?)
     })
     .await

@@ -19,11 +19,11 @@ pub(super) async fn freeze(ctx: &mut RunContext) -> Result<(), Stop> {
             let (place, github) = (ctx.place(), &ctx.app.github);
             let repository = github.repository(&place).await?;
             let base_branch = ctx.task.options.base.clone().unwrap_or(repository.default_branch);
-            let followed = find(ctx).await?;
-            let (follows, head) = followed.map_or((None, None), |(follows, head)| (Some(follows), head));
-            let base_sha = match head {
-                Some(head) => Some(head),
-                None => github.branch_head(&place, &base_branch).await?,
+            let found = find(ctx).await?;
+            let (follows, branch) = found.map_or((None, None), |found| (Some(found.follows), found.branch));
+            let (base_sha, base_branch) = match branch {
+                Some((head, base)) => (Some(head), if base.is_empty() { base_branch } else { base }),
+                None => (github.branch_head(&place, &base_branch).await?, base_branch),
             };
             let Some(base_sha) = base_sha else {
                 return Err(Failure::BaseMissing { branch: base_branch }.into());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::commands::named_for;
-use super::patience::{BEFORE_WORK, Stop};
+use super::patience::Stop;
 use super::{RunContext, connectors};
 use crate::adapters::store::NewGrant;
 use crate::adapters::vault;
@@ -100,13 +100,7 @@ pub(super) struct Opener {
 
 async fn command(ctx: &mut RunContext, timeout: Duration) -> Result<CommandSpec, Stop> {
     let agent = ctx.agent()?.clone();
-    let mut openers = Vec::new();
-    for chosen in ctx.run.facts.keys.clone() {
-        let opener =
-            if chosen.provider.has_gateway() { grant(ctx, chosen).await? } else { direct(ctx, chosen).await? };
-        ctx.guard(&opener.key);
-        openers.push(opener);
-    }
+    let openers = openers(ctx, ctx.run.facts.keys.clone()).await?;
     let access: Vec<Granted<'_>> = openers.iter().filter_map(|opener| granted(&agent, opener)).collect();
     let servers = connectors::servers(ctx).await?;
     let args = connectors::written(ctx).await?.map(|written| written.args).unwrap_or_default();
@@ -156,6 +150,9 @@ pub(super) fn git_identity(agent: &Agent) -> Vec<(String, Secret)> {
 pub(super) async fn openers(ctx: &mut RunContext, keys: Vec<ChosenKey>) -> Result<Vec<Opener>, Stop> {
     let mut openers = Vec::new();
     for chosen in keys {
+        // One that cannot be opened is said now, not by the vendor.
+        let real = key_of(ctx, &chosen).await?;
+        ctx.guard(&real);
         let opener =
             if chosen.provider.has_gateway() { grant(ctx, chosen).await? } else { direct(ctx, chosen).await? };
         ctx.guard(&opener.key);
@@ -179,7 +176,7 @@ async fn grant(ctx: &RunContext, chosen: ChosenKey) -> Result<Opener, Stop> {
     let key = chosen.stored.as_ref().map(|(id, _)| id);
     let grant = NewGrant { hash: &hash, run: &ctx.run.id, provider, key, max };
     let grant = &grant;
-    ctx.patiently(BEFORE_WORK, |_| async move {
+    ctx.patiently_in_store(|_| async move {
         let now = ctx.app.clock.now();
         if let Some(key) = grant.key {
             ctx.app.store.note_key_use(key, now).await?;
@@ -200,8 +197,8 @@ async fn direct(ctx: &RunContext, chosen: ChosenKey) -> Result<Opener, Stop> {
 async fn key_of(ctx: &RunContext, chosen: &ChosenKey) -> Result<Secret, Stop> {
     let agent = &ctx.task.agent;
     let gone = || Stop::Failed(Failure::KeyUnusable { agent: agent.clone(), page: ctx.app.keys_url() });
-    ctx.patiently(BEFORE_WORK, |_| async move {
-        match ctx.app.key_value(chosen).await {
+    ctx.patiently_in_store(|_| async move {
+        match ctx.app.key_value(chosen, ctx.payer()).await {
             Ok(Some(key)) => Ok(key),
             Err(KeyError::Store(error)) => Err(error.into()),
             Ok(None) => Err(gone().into()),
@@ -214,15 +211,14 @@ async fn key_of(ctx: &RunContext, chosen: &ChosenKey) -> Result<Secret, Stop> {
     .await
 }
 
-/// Has the redactor know the keys that were chosen, whichever worker follows the agent.
-pub(super) async fn guard_keys(ctx: &mut RunContext) -> Result<(), Stop> {
+/// Has the redactor know the keys that were chosen, whichever worker goes on. One that is gone cannot be
+/// printed by anybody any more.
+pub(super) async fn guard_keys(ctx: &mut RunContext) {
     let of_the_second = ctx.run.facts.second.iter().flat_map(|second| &second.keys);
     let keys: Vec<ChosenKey> = ctx.run.facts.keys.iter().chain(of_the_second).cloned().collect();
-    for chosen in keys {
-        if chosen.stored.is_some() {
-            let key = key_of(ctx, &chosen).await?;
+    for chosen in keys.iter().filter(|key| key.stored.is_some()) {
+        if let Ok(key) = key_of(ctx, chosen).await {
             ctx.guard(&key);
         }
     }
-    Ok(())
 }

@@ -43,8 +43,11 @@ const MAX_ATTEMPTS: i64 = 2;
 pub async fn run(ctx: &mut RunContext) -> Result<(), Stop> {
     if ctx.task.deaths >= MAX_DEATHS && ctx.run.facts.ending.is_none() {
         let failure = Failure::WorkerDied { times: ctx.task.deaths };
-        ctx.end(failure.ending()).await?;
+        // Work that is published stays a success, whoever dies after it.
+        let ending = if ctx.run.step >= Step::Review { publish::done() } else { failure.ending() };
+        ctx.end(ending).await?;
     }
+    Box::pin(guard_secrets(ctx)).await?;
     loop {
         let step = ctx.run.step;
         tracing::info!(step = step.name(), "step");
@@ -57,6 +60,16 @@ pub async fn run(ctx: &mut RunContext) -> Result<(), Stop> {
             Err(Stop::Failed(failure)) => Box::pin(ctx.end(failure.ending())).await?,
         }
     }
+}
+
+/// Has the redactor know the secrets that the sandbox of a run that is taken up was given before.
+async fn guard_secrets(ctx: &mut RunContext) -> Result<(), Stop> {
+    let has_begun = ctx.run.step > Step::Provision && ctx.run.step < Step::Settle;
+    if !has_begun || ctx.run.facts.ending.is_some() {
+        return Ok(());
+    }
+    launch::guard_keys(ctx).await;
+    connectors::guard(ctx).await
 }
 
 /// Each step in a place of its own: a run that waits for its agent keeps no room for the others.
@@ -88,7 +101,10 @@ async fn after_loss(ctx: &mut RunContext) -> Result<(), Stop> {
         Err(_) => Fate::Lost,
     };
     tracing::info!(fate = ?fate, "the sandbox is gone");
+    // One that was taken over may be gone for reasons of its own.
+    let is_stale = ctx.run.facts.took_over && ctx.run.facts.command.is_none();
     match fate {
+        _ if is_stale && ctx.run.attempt < MAX_ATTEMPTS => ctx.begin_again().await,
         Fate::TimedOut => {
             let since = ctx.run.facts.sandbox_since.unwrap_or(ctx.run.started_at);
             ctx.end(sandbox_timed_out(now.since(since))).await

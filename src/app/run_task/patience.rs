@@ -141,6 +141,16 @@ impl RunContext {
         self.again_and_again(BEFORE_WORK, Minds::Nobody, |_| operation()).await
     }
 
+    /// As `patiently`, for calls of the database alone: a sandbox does not live longer because GitHub asks
+    /// to wait.
+    pub(super) async fn patiently_in_store<'a, T, F, Fut>(&'a self, operation: F) -> Result<T, Stop>
+    where
+        F: FnMut(u32) -> Fut,
+        Fut: Future<Output = Result<T, CallError>> + 'a,
+    {
+        self.again_and_again(FOR_RESULTS, Minds::Nobody, operation).await
+    }
+
     async fn again_and_again<'a, T, F, Fut>(
         &'a self,
         limit: Duration,

@@ -15,6 +15,7 @@ use super::{RunContext, connectors, retry_wait};
 use crate::domain::agent::Agent;
 use crate::domain::failure::Failure;
 use crate::domain::network::Injection;
+use crate::domain::project::NEVER_COMMITTED;
 use crate::domain::secret::Secret;
 use crate::ports::sandbox::{HOME, NPM_PREFIX, SCRATCH, SandboxError};
 
@@ -149,7 +150,19 @@ async fn fetch_code(ctx: &mut RunContext) -> Result<(), Stop> {
     }
     let checkout = safe_git(&["checkout", "--quiet", "--force", "-B", "work", &base]);
     let done = run_short(ctx, "git-checkout", &checkout, &git_env(), GIT_TIMEOUT).await?;
-    if done.is_ok() { Ok(()) } else { Err(clone_failed(done)) }
+    if !done.is_ok() {
+        return Err(clone_failed(done));
+    }
+    if ctx.run.facts.took_over {
+        // What the earlier run left must not look like this one's work.
+        let mut clean = vec!["clean", "-ffdq"];
+        clean.extend(NEVER_COMMITTED.iter().flat_map(|kept| ["-e", *kept]));
+        let cleaned = run_short(ctx, "git-clean", &safe_git(&clean), &git_env(), GIT_TIMEOUT).await?;
+        if !cleaned.is_ok() {
+            return Err(clone_failed(cleaned));
+        }
+    }
+    Ok(())
 }
 
 /// Fetches with a token that can read this one repository. Where the sandbox's network can put it on

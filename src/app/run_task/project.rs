@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::RunContext;
 use super::commands::run_short;
 use super::patience::{FOR_RESULTS, Stop};
+use super::prepare::set_headers;
 use crate::domain::log_entry::{Kind, Line};
 use crate::domain::project::{DevServer, Project};
 use crate::domain::run::Kept;
@@ -64,6 +65,14 @@ pub(super) async fn keep(ctx: &mut RunContext) -> Result<(), Stop> {
         ctx.run.facts.notes.push("Sandboxes on the machine of the service are not kept.".to_owned());
         return Ok(());
     };
+    // Who can reach the server must not call others in the requester's name.
+    if ctx.run.facts.connectors_injected && set_headers(ctx, &[]).await.is_err() {
+        ctx.run
+            .facts
+            .notes
+            .push("The sandbox was not kept: its connectors' secrets could not be taken off.".to_owned());
+        return Ok(());
+    }
     // The result waits for this: not for long.
     let (address, about) = match tokio::time::timeout(SERVE_TIMEOUT, Box::pin(serve(ctx))).await {
         Ok(Ok(served)) => served,

@@ -53,10 +53,17 @@ async fn choose_branch(ctx: &mut RunContext) -> Result<String, Stop> {
     if let Some(branch) = ctx.run.facts.branch.clone() {
         return Ok(branch);
     }
-    match ctx.inputs()?.follows.as_ref().and_then(|follows| follows.branch.clone()) {
-        Some(branch) => take_branch(ctx, branch).await,
-        None => own_branch(ctx).await,
+    let followed = ctx.inputs()?.follows.as_ref().and_then(|follows| follows.branch.clone());
+    match followed.filter(|_| !ctx.task.options.is_retry) {
+        Some(branch) if is_there(ctx, &branch).await? => take_branch(ctx, branch).await,
+        _ => own_branch(ctx).await,
     }
+}
+
+/// Merged meanwhile, a branch may be gone.
+async fn is_there(ctx: &RunContext, branch: &str) -> Result<bool, Stop> {
+    ctx.patiently(FOR_RESULTS, |_| async move { Ok(ctx.app.github.branch_head(&ctx.place(), branch).await?.is_some()) })
+        .await
 }
 
 async fn own_branch(ctx: &mut RunContext) -> Result<String, Stop> {
@@ -188,22 +195,22 @@ async fn open_pull(ctx: &RunContext, branch: &str) -> Result<(PullLink, bool), S
         draft: ctx.task.options.draft.unwrap_or(false) || ctx.task.options.review_by.is_some(),
     };
     let pull = &pull;
-    let opened = ctx
+    let (opened, was_found) = ctx
         .patiently(FOR_RESULTS, |_| async move {
             let (place, github) = (ctx.place(), &ctx.app.github);
             if let Some(found) = github.find_pull(&place, branch).await? {
-                return Ok(found);
+                return Ok((found, true));
             }
             ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
             match github.create_pull(&place, pull).await {
                 // Ours, of which the answer was lost; lists show it a moment later.
                 Err(GitHubError::Moved { message }) => Err(GitHubError::Unavailable(message).into()),
-                answer => Ok(answer?),
+                answer => Ok((answer?, false)),
             }
         })
         .await?;
     let is_followed = inputs.follows.as_ref().is_some_and(|follows| follows.branch.as_deref() == Some(branch));
-    Ok((PullLink { number: opened.number, url: opened.url }, is_followed))
+    Ok((PullLink { number: opened.number, url: opened.url }, is_followed && was_found))
 }
 
 /// Other agents of the same command, with the pull request of those that have one already.

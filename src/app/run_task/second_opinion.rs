@@ -12,7 +12,6 @@ use super::patience::{BEFORE_WORK, FOR_RESULTS, Stop};
 use super::prepare::{install_agent, place_files};
 use super::publish::done;
 use crate::adapters::store::Purpose;
-use crate::app::keys::Payer;
 use crate::domain::agent::{Agent, Granted, LaunchFor};
 use crate::domain::agent_stream::AgentEnd;
 use crate::domain::comment::{review_body, review_marker};
@@ -39,7 +38,10 @@ pub(super) async fn review(ctx: &mut RunContext) -> Result<(), Stop> {
                 Stop::Ended(ending) => ending.reason,
                 Stop::SandboxLost | Stop::Lost => "The sandbox was lost.".to_owned(),
             };
-            let note = format!("There is no second opinion of {reviewer}, so the pull request stays a draft. {why}");
+            let note = match ctx.second().review {
+                Some(_) => format!("The pull request stays a draft: it could not be made ready. {why}"),
+                None => format!("There is no second opinion of {reviewer}, so the pull request stays a draft. {why}"),
+            };
             ctx.run.facts.notes.push(ctx.redacted(&note));
         }
     }
@@ -128,11 +130,7 @@ async fn start(ctx: &mut RunContext, agent: &Agent) -> Result<CommandId, Stop> {
 }
 
 async fn choose_keys(ctx: &RunContext, agent: &Agent) -> Result<Vec<crate::domain::key::ChosenKey>, Stop> {
-    let payer = Payer {
-        requester: ctx.task.requester.id,
-        installation: ctx.task.thread.installation,
-        account: &ctx.task.thread.name.owner,
-    };
+    let payer = ctx.payer();
     let model = ctx.app.settings.default_model(agent, None);
     let model = model.as_deref();
     let chosen =

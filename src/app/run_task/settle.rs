@@ -5,10 +5,14 @@ use std::sync::Arc;
 use super::RunContext;
 use super::patience::{FOR_RESULTS, Stop};
 use super::project::keep;
+use crate::adapters::store::StoreError;
 use crate::domain::effect::{Effect, Reaction};
 use crate::domain::failure::Failure;
 use crate::domain::prompt::Said;
 use crate::domain::run::Ending;
+
+/// Tries to note what was said.
+const MESSAGE_TRIES: u32 = 3;
 
 pub(super) async fn settle(ctx: &mut RunContext) -> Result<(), Stop> {
     keep(ctx).await?;
@@ -21,7 +25,7 @@ pub(super) async fn settle(ctx: &mut RunContext) -> Result<(), Stop> {
             reaction: Reaction::of(ending.outcome),
         },
     ];
-    note_messages(ctx, &ending).await?;
+    note_messages(ctx, &ending).await;
     {
         let (ctx, ending, effects) = (&*ctx, &ending, &effects);
         ctx.patiently(FOR_RESULTS, |_| async move {
@@ -43,20 +47,26 @@ pub(super) async fn settle(ctx: &mut RunContext) -> Result<(), Stop> {
 }
 
 /// Both sides of the task, for those that follow. The requester's is noted with the agent's: nobody
-/// follows a task before it is over.
-async fn note_messages(ctx: &RunContext, ending: &Ending) -> Result<(), Stop> {
+/// follows a task before it is over. A courtesy: the end does not wait for it for long.
+async fn note_messages(ctx: &RunContext, ending: &Ending) {
     let person = Said { name: ctx.task.requester.login.clone(), is_agent: false, text: ctx.task.request.clone() };
     let answer = ctx.run.facts.agent_text.clone().filter(|text| !text.trim().is_empty());
     let text = answer.unwrap_or_else(|| ending.reason.clone());
     let agent = Said { name: ctx.task.agent.clone(), is_agent: true, text };
-    ctx.patiently(FOR_RESULTS, |_| {
-        let (person, agent) = (&person, &agent);
-        async move {
-            let (store, now, task) = (&ctx.app.store, ctx.app.clock.now(), &ctx.task.id);
-            let status = store.comment(task).await?;
-            store.store_message(task, person, ctx.task.subject.comment(), now).await?;
-            Ok(store.store_message(task, agent, status, now).await?)
+    for tries in 0..MESSAGE_TRIES {
+        match store_messages(ctx, &person, &agent).await {
+            Ok(()) => return,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "what was said was not noted");
+                tokio::time::sleep(super::retry_wait(tries, &*ctx.app.clock)).await;
+            }
         }
-    })
-    .await
+    }
+}
+
+async fn store_messages(ctx: &RunContext, person: &Said, agent: &Said) -> Result<(), StoreError> {
+    let (store, now, task) = (&ctx.app.store, ctx.app.clock.now(), &ctx.task.id);
+    let status = store.comment(task).await?;
+    store.store_message(task, person, ctx.task.subject.comment(), now).await?;
+    store.store_message(task, agent, status, now).await
 }

@@ -26,6 +26,8 @@ pub struct Options {
     /// Cents of a US dollar.
     pub max_cents: Option<u64>,
     pub review_by: Option<String>,
+    /// Not written: the task repeats another one, on a branch of its own.
+    pub is_retry: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +133,7 @@ impl OptionName {
 impl Options {
     /// Whether a task with these options begins its own work instead of going on with earlier work.
     pub fn starts_anew(&self) -> bool {
-        self.new || self.base.is_some() || self.branch.is_some()
+        self.new || self.is_retry || self.base.is_some() || self.branch.is_some()
     }
 
     /// Takes one option in. `Err` says what its value has to be.

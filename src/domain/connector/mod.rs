@@ -85,9 +85,23 @@ pub struct Connector {
     pub saved_at: Millis,
 }
 
-/// What a sealed value of this row is bound to.
-pub fn sealed_for(id: &str, owner: KeyOwner) -> String {
-    format!("connectors/{id}/{}-{}/secrets", owner.kind(), owner.id())
+impl Transport {
+    /// Who gets the secrets: a program, or a host.
+    pub fn target(&self) -> String {
+        match self {
+            Self::Local { argv, .. } => format!("local {}", argv.first().map_or("", String::as_str)),
+            Self::Remote { url, .. } => {
+                let parsed = url::Url::parse(url).ok();
+                format!("remote {}", parsed.map(|url| url.origin().ascii_serialization()).unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// What a sealed value of this row is bound to: whoever changes where the row leads gets nothing.
+pub fn sealed_for(id: &str, owner: KeyOwner, transport: &Transport) -> String {
+    let transport = serde_json::to_string(transport).unwrap_or_default();
+    format!("connectors/{id}/{}-{}/secrets/{transport}", owner.kind(), owner.id())
 }
 
 /// Names of the secrets that the texts mention. `Err`: one sentence for the visitor.

@@ -53,7 +53,13 @@ pub enum Refusal {
     NotJson,
     /// OpenAI's background mode answers later and elsewhere: nobody could count it.
     Background,
+    /// A tier or a speed that the price table does not know.
+    OtherPrice,
+    /// The vendor itself would call hosts: past the sandbox's network.
+    CallsOut,
     TooLarge,
+    /// The grant has as many calls under way as it may, or the gateway has no room.
+    Busy,
     OverLimit(Reached),
     /// The vendor refused the real key; its own words could show parts of it.
     KeyRefused,
@@ -72,8 +78,9 @@ impl Refusal {
             Self::WrongProvider => 403,
             Self::NoSuchPath => 404,
             // Every client takes this as final; others are tried again.
-            Self::OverLimit(_) | Self::NotJson | Self::Background => 400,
+            Self::OverLimit(_) | Self::NotJson | Self::Background | Self::OtherPrice | Self::CallsOut => 400,
             Self::TooLarge => 413,
+            Self::Busy => 429,
             Self::Unreachable => 502,
             Self::Unavailable => 503,
         }
@@ -86,7 +93,10 @@ impl Refusal {
             Self::NoSuchPath => "The model gateway does not offer this path.".to_owned(),
             Self::NotJson => "The request is not JSON.".to_owned(),
             Self::Background => "The model gateway does not offer background mode.".to_owned(),
+            Self::OtherPrice => "The model gateway offers the standard tier and speed only.".to_owned(),
+            Self::CallsOut => "The model gateway does not have vendors call other hosts.".to_owned(),
             Self::TooLarge => "The request is too large.".to_owned(),
+            Self::Busy => "Too many calls of this run are under way.".to_owned(),
             Self::OverLimit(reached) => format!("Stopped by a limit: {}", reached.sentence()),
             Self::KeyRefused => "The vendor refused the key.".to_owned(),
             Self::KeyGone => "The key of this run was deleted.".to_owned(),
@@ -117,6 +127,7 @@ impl Refusal {
             403 => "permission_error",
             404 => "not_found_error",
             413 => "request_too_large",
+            429 => "rate_limit_error",
             400 => "invalid_request_error",
             _ => "api_error",
         }
@@ -128,6 +139,7 @@ impl Refusal {
             403 => "PERMISSION_DENIED",
             404 => "NOT_FOUND",
             400 | 413 => "INVALID_ARGUMENT",
+            429 => "RESOURCE_EXHAUSTED",
             _ => "UNAVAILABLE",
         }
     }

@@ -30,6 +30,17 @@ pub struct Tokens {
 }
 
 impl Tokens {
+    /// What is more here than there.
+    pub fn beyond(&self, counted: &Self) -> Self {
+        Self {
+            input: self.input.saturating_sub(counted.input),
+            output: self.output.saturating_sub(counted.output),
+            cache_read: self.cache_read.saturating_sub(counted.cache_read),
+            cache_write: self.cache_write.saturating_sub(counted.cache_write),
+            cache_write_long: self.cache_write_long.saturating_sub(counted.cache_write_long),
+        }
+    }
+
     /// Everything that was read, from a cache or not.
     pub fn all_input(&self) -> u64 {
         self.input + self.cache_read + self.cache_write + self.cache_write_long
@@ -76,11 +87,11 @@ impl std::io::Write for Meter {
 }
 
 impl Meter {
-    /// `model`: as the request names it, until the answer says which it is. `content_type`: of the answer.
-    pub fn new(wire: Wire, model: &str, request_bytes: usize, content_type: &str) -> Self {
+    /// `model`: as the request names it, until the answer says which it is.
+    pub fn new(wire: Wire, model: &str, request_bytes: usize) -> Self {
         Self {
             wire,
-            is_stream: content_type.starts_with("text/event-stream"),
+            is_stream: false,
             request_bytes: request_bytes as u64,
             answer_bytes: 0,
             model: model.to_owned(),
@@ -132,6 +143,20 @@ impl Meter {
     /// Whether the answer has told what it used: nothing that matters comes after.
     pub fn is_told(&self) -> bool {
         self.is_stream && self.is_told
+    }
+
+    pub fn knows_input(&self) -> bool {
+        self.tokens.all_input() > 0
+    }
+
+    /// What the answer has told so far, before its end.
+    pub fn so_far(&self) -> Measured {
+        Measured { model: self.model.clone(), tokens: self.tokens, is_estimate: false }
+    }
+
+    /// The kind of answer, once its headers are there.
+    pub fn begin(&mut self, content_type: &str) {
+        self.is_stream = content_type.starts_with("text/event-stream");
     }
 
     /// Called once, after the last bytes.
@@ -273,7 +298,8 @@ data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"outpu
 "#;
 
     fn measured(wire: Wire, kind: &str, text: &str, chunk: usize) -> Measured {
-        let mut meter = Meter::new(wire, "asked", 400, kind);
+        let mut meter = Meter::new(wire, "asked", 400);
+        meter.begin(kind);
         text.as_bytes().chunks(chunk).for_each(|part| meter.take(part));
         meter.finish()
     }

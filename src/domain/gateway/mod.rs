@@ -5,7 +5,11 @@ pub mod errors;
 pub mod metering;
 pub mod price;
 
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::agent::Provider;
 use errors::{LimitOf, Reached, Refusal};
@@ -96,7 +100,7 @@ pub fn passes_back(header: &str) -> bool {
 
 /// Parameters of a query that go along. Gemini's `key` is none of them.
 pub fn query_that_passes(query: &str) -> String {
-    let passes = |pair: &&str| ["beta=", "alt="].iter().any(|name| pair.starts_with(name));
+    let passes = |pair: &&str| ["beta=true", "alt=sse", "alt=json"].contains(pair);
     query.split('&').filter(passes).collect::<Vec<_>>().join("&")
 }
 
@@ -148,33 +152,93 @@ fn gemini(method: &str, path: &str) -> Option<Passage> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
     pub model: Option<String>,
+    /// Tokens that the answer may have at most, where the request says so.
+    pub max_output: Option<u64>,
     /// The body in another form, where the vendor would not tell its usage otherwise.
     pub body: Option<Vec<u8>>,
 }
 
-/// Looks into a body that costs money. One whose usage nobody would ever tell is refused.
-pub fn check_body(wire: Wire, body: &[u8]) -> Result<Checked, Refusal> {
-    if matches!(wire, Wire::GenerateContent | Wire::LanguageModel) {
-        return Ok(Checked { model: None, body: None });
-    }
-    let mut value: Value = serde_json::from_slice(body).map_err(|_| Refusal::NotJson)?;
-    let model = value.get("model").and_then(Value::as_str).map(ToOwned::to_owned);
-    if value.get("background").and_then(Value::as_bool) == Some(true) {
-        return Err(Refusal::Background);
-    }
-    let is_stream = value.get("stream").and_then(Value::as_bool) == Some(true);
-    let tells = value.pointer("/stream_options/include_usage").and_then(Value::as_bool) == Some(true);
-    if wire != Wire::ChatCompletions || !is_stream || tells {
-        return Ok(Checked { model, body: None });
-    }
-    if let Some(object) = value.as_object_mut() {
-        let options = object.entry("stream_options").or_insert_with(|| Value::Object(serde_json::Map::new()));
-        match options.as_object_mut() {
-            Some(options) => _ = options.insert("include_usage".to_owned(), Value::Bool(true)),
-            None => *options = serde_json::json!({ "include_usage": true }),
+/// The few fields that are looked at. The rest, most of it, is skipped and not kept.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Body {
+    model: Option<String>,
+    stream: Option<bool>,
+    background: Option<Box<RawValue>>,
+    service_tier: Option<String>,
+    speed: Option<String>,
+    mcp_servers: Option<Box<RawValue>>,
+    tools: Option<Vec<Tool>>,
+    max_tokens: Option<u64>,
+    max_output_tokens: Option<u64>,
+    max_completion_tokens: Option<u64>,
+    stream_options: Option<StreamOptions>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Tool {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct StreamOptions {
+    include_usage: Option<bool>,
+}
+
+impl Body {
+    /// What nobody could count, what has another price, what lets the vendor call hosts that the sandbox
+    /// may not.
+    fn refusal(&self) -> Option<Refusal> {
+        let raw = |value: &Option<Box<RawValue>>| value.as_ref().map_or("null", |raw| raw.get()).to_owned();
+        if !matches!(raw(&self.background).as_str(), "null" | "false") {
+            return Some(Refusal::Background);
         }
+        let usual = |value: &Option<String>, known: &[&str]| value.as_deref().is_none_or(|one| known.contains(&one));
+        if !usual(&self.service_tier, &["auto", "default", "flex", "standard_only"])
+            || !usual(&self.speed, &["standard"])
+        {
+            return Some(Refusal::OtherPrice);
+        }
+        let calls_out = |tool: &Tool| {
+            let kind = tool.kind.as_deref().unwrap_or("");
+            kind == "mcp" || kind.starts_with("web_fetch")
+        };
+        let has_calls_out = self.tools.iter().flatten().any(calls_out);
+        (has_calls_out || !matches!(raw(&self.mcp_servers).as_str(), "null" | "[]")).then_some(Refusal::CallsOut)
     }
-    Ok(Checked { model, body: serde_json::to_vec(&value).ok() })
+
+    fn max_output(&self) -> Option<u64> {
+        self.max_tokens.or(self.max_output_tokens).or(self.max_completion_tokens)
+    }
+}
+
+/// Looks into a body that costs money.
+pub fn check_body(wire: Wire, body: &[u8]) -> Result<Checked, Refusal> {
+    let seen: Body = serde_json::from_slice(body).map_err(|_| Refusal::NotJson)?;
+    if let Some(refusal) = seen.refusal() {
+        return Err(refusal);
+    }
+    let max_output = seen.max_output();
+    let tells = seen.stream_options.as_ref().and_then(|options| options.include_usage) == Some(true);
+    let body = match wire == Wire::ChatCompletions && seen.stream == Some(true) && !tells {
+        true => Some(with_usage(body)?),
+        false => None,
+    };
+    Ok(Checked { model: seen.model, max_output, body })
+}
+
+/// The same body, with the usage asked for. What is inside of its fields stays as it is.
+fn with_usage(body: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(body).map_err(|_| Refusal::NotJson)?;
+    let mut options: serde_json::Map<String, Value> =
+        fields.get("stream_options").and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+    options.insert("include_usage".to_owned(), Value::Bool(true));
+    let options = RawValue::from_string(Value::Object(options).to_string()).map_err(|_| Refusal::NotJson)?;
+    fields.insert("stream_options".to_owned(), options);
+    serde_json::to_vec(&fields).map_err(|_| Refusal::NotJson)
 }
 
 /// The header that carries a key, and the words before it.
@@ -239,8 +303,24 @@ mod tests {
         assert_eq!(body.pointer("/stream_options/include_usage"), Some(&Value::Bool(true)));
         let told = br#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
         assert_eq!(check_body(Wire::ChatCompletions, told).unwrap().body, None);
-        assert_eq!(check_body(Wire::Responses, br#"{"background":true}"#), Err(Refusal::Background));
+        for background in ["true", "\"true\"", "1"] {
+            let body = format!("{{\"background\":{background}}}");
+            assert_eq!(check_body(Wire::Responses, body.as_bytes()), Err(Refusal::Background), "{body}");
+        }
         assert_eq!(check_body(Wire::Messages, b"{"), Err(Refusal::NotJson));
+    }
+
+    #[test]
+    fn what_has_another_price_or_calls_out_is_refused() {
+        let refusal = |body: &str| check_body(Wire::Messages, body.as_bytes()).err();
+        assert_eq!(refusal(r#"{"service_tier":"priority"}"#), Some(Refusal::OtherPrice));
+        assert_eq!(refusal(r#"{"speed":"fast"}"#), Some(Refusal::OtherPrice));
+        assert_eq!(refusal(r#"{"mcp_servers":[{"url":"https://evil.test"}]}"#), Some(Refusal::CallsOut));
+        assert_eq!(refusal(r#"{"tools":[{"type":"mcp","server_url":"https://evil.test"}]}"#), Some(Refusal::CallsOut));
+        assert_eq!(refusal(r#"{"tools":[{"type":"web_fetch_20250910","name":"web_fetch"}]}"#), Some(Refusal::CallsOut));
+        assert_eq!(refusal(r#"{"tools":[{"name":"Bash"}],"mcp_servers":[],"service_tier":"auto"}"#), None);
+        let checked = check_body(Wire::Messages, br#"{"model":"m","max_tokens":32000,"messages":[{"":0}]}"#).unwrap();
+        assert_eq!((checked.model.as_deref(), checked.max_output), (Some("m"), Some(32_000)));
     }
 
     #[test]

@@ -149,3 +149,77 @@ async fn a_kept_sandbox_is_worked_in_again() {
     assert!(diff.contains("+line\n+line\n+line\n"), "{diff}");
     world.finish().await;
 }
+
+/// A question in between changes nothing, and the next command still finds the pull request.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_in_between_does_not_lose_the_branch() {
+    let script = "sed -n '/^The task, from/,/^What/p;/goes on with/q' > ../scratch/p; \
+        grep -q '^only a question' ../scratch/p || echo line >> work.txt; echo Yes.";
+    let world = Builder::new(Engine::Sqlite).agent("ours", script).start().await.unwrap();
+    for (request, reaction) in [("add a line", "rocket"), ("only a question", "+1"), ("add another", "rocket")] {
+        let comment = world.comment(PERSON, &format!("/agent ours {request}")).await;
+        assert_eq!(world.ended(comment).await, reaction, "{request}\n{}", world.account().await);
+    }
+    let diff = told(&world, &world.only_pull().await.head).await;
+    assert!(diff.contains("+line\n+line\n"), "{diff}");
+    world.finish().await;
+}
+
+/// What another person's agent may have left running sees nothing of this one's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_sandbox_is_its_persons_own_and_is_cleaned() {
+    let script =
+        "echo more >> ../home/memory; cp ../home/memory memory.txt; date +%s%N > \"new-$(wc -l < ../home/memory).txt\"";
+    let world = Builder::new(Engine::Sqlite).agent("ours", script).on_vercel().await.start().await.unwrap();
+    world.github.set_permission(REPO, "otto", "write").await;
+    let first = world.comment(PERSON, "/agent ours --keep-alive add a line").await;
+    assert_eq!(world.ended(first).await, "rocket", "{}", world.account().await);
+    world.github.close_pull(REPO, world.only_pull().await.number).await;
+    let again = world.comment(PERSON, "/agent ours once more").await;
+    assert_eq!(world.ended(again).await, "rocket", "{}", world.account().await);
+    let diff = told(&world, &world.pulls().await[1].head).await;
+    assert!(diff.contains("+more\n+more\n") && diff.contains("new-2.txt"), "{diff}");
+    assert!(!diff.contains("new-1.txt"), "what was rejected is not published again: {diff}");
+    world.comment(PERSON, "/agent cancel").await;
+    world.sandboxes_deleted().await;
+    let kept = world.comment(PERSON, "/agent ours --keep-alive --new a third").await;
+    assert_eq!(world.ended(kept).await, "rocket");
+    world.comment(PERSON, "/agent cancel").await;
+    world.sandboxes_deleted().await;
+    let made = |world: &World| world.vercel().calls().iter().filter(|call| call.route.contains("/api/v3/")).count();
+    let before = made(&world);
+    let theirs = world.comment("otto", "/agent ours and mine").await;
+    assert_eq!(world.ended(theirs).await, "rocket");
+    assert_eq!(made(&world), before + 1);
+    world.finish().await;
+}
+
+/// Bytes that no database takes must not keep a task from its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_with_a_nul_ends_all_the_same() {
+    for engine in Engine::BOTH {
+        let script = "echo x > fixed.txt; printf 'Done\\000 and out.\\n'";
+        let Some(world) = Builder::new(engine).agent("ours", script).start().await else { continue };
+        let first = world.comment(PERSON, "/agent ours fix it").await;
+        assert_eq!(world.ended(first).await, "rocket");
+        let second = world.comment(PERSON, "/agent ours again").await;
+        world.ended(second).await;
+        world.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_takes_no_options_that_it_would_not_heed() {
+    let world = world_that_adds(Engine::Sqlite).await.unwrap();
+    let first = world.comment(PERSON, "/agent ours add a line").await;
+    assert_eq!(world.ended(first).await, "rocket");
+    for text in ["/agent retry --timeout 5m", "/agent retry but make it blue"] {
+        let comment = world.comment(PERSON, text).await;
+        world
+            .until("it is refused", async |world| (world.reactions(comment).await == ["confused"]).then_some(()))
+            .await;
+    }
+    assert!(world.answer(1).await.contains("repeats the last task as it was"));
+    assert_eq!(world.tasks().await.len(), 1);
+    world.finish().await;
+}

@@ -217,7 +217,10 @@ impl Sandbox for Vercel {
                 Err(error @ ApiError::Answer { status: 400 | 402 | 403, .. }) if !headers.is_empty() => error,
                 answer => return Ok(answer?),
             };
-            self.injection_refused.store(true, Ordering::Relaxed);
+            // A 400 may be about these headers, and says nothing of others.
+            if !matches!(refused, ApiError::Answer { status: 400, .. }) {
+                self.injection_refused.store(true, Ordering::Relaxed);
+            }
             tracing::info!("the plan of Vercel does not put headers on requests");
             // Not the API's words: they could repeat the header.
             drop(refused);

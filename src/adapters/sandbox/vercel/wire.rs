@@ -186,7 +186,9 @@ pub(super) fn policy(network: &Network, headers: &[Injection]) -> Value {
                 "match": { "path": { "startsWith": injection.path } },
                 "transform": [{ "headers": values }],
             });
-            allow.insert(injection.host.clone(), json!([rule]));
+            if let Value::Array(rules) = allow.entry(injection.host.clone()).or_insert_with(|| json!([])) {
+                rules.push(rule);
+            }
         }
         policy.insert("allow".into(), Value::Object(allow));
     }
