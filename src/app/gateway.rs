@@ -14,7 +14,7 @@ use crate::adapters::models::Answer;
 use crate::adapters::store::Granted;
 use crate::adapters::vault;
 use crate::domain::agent::Provider;
-use crate::domain::gateway::errors::Refusal;
+use crate::domain::gateway::errors::{Reached, Refusal};
 use crate::domain::gateway::metering::{Meter, Tokens};
 use crate::domain::gateway::price::cost;
 use crate::domain::gateway::{self, Passage};
@@ -71,9 +71,10 @@ impl App {
         if grant.provider != provider {
             return Err(Refusal::WrongProvider);
         }
-        if passage.wire.is_some()
-            && let Some(reached) = self.reached_by(&grant)
-        {
+        if passage.wire.is_none() {
+            return Ok((passage, grant));
+        }
+        if let Some(reached) = self.reached_by(&grant, Usd::default()) {
             // Once: a client that does not stop must not keep the database writing.
             if !grant.is_stopped
                 && let Err(error) = self.store.stop_grant(&hash, &reached).await
@@ -82,12 +83,16 @@ impl App {
             }
             return Err(Refusal::OverLimit(reached));
         }
-        Ok((passage, grant))
+        // Calls under way may come to the limit: whoever waits for them knows.
+        match self.reached_by(&grant, self.places.reserved(&grant.task)) {
+            Some(_) => Err(Refusal::Busy),
+            None => Ok((passage, grant)),
+        }
     }
 
-    /// Calls under way count by what they may come to; limits by month hold for the operator's keys.
-    fn reached_by(&self, grant: &Granted) -> Option<crate::domain::gateway::errors::Reached> {
-        let spent = Usd(grant.spent.0.saturating_add(self.places.reserved(&grant.task).0));
+    /// Limits by month hold for the operator's keys.
+    fn reached_by(&self, grant: &Granted, under_way: Usd) -> Option<Reached> {
+        let spent = Usd(grant.spent.0.saturating_add(under_way.0));
         let monthly = if grant.key.is_none() { grant.spent_this_month } else { Default::default() };
         self.settings.cost_limits.reached(grant.max, spent, monthly)
     }
@@ -128,7 +133,7 @@ impl App {
                 tracing::info!(
                     provider = provider.name(),
                     error = &error as &dyn std::error::Error,
-                    "a model's vendor"
+                    "a model's vendor cannot be reached"
                 );
                 // What was sent may have been worked on: it is counted by its size.
                 if let Some(unsent) = counted_call.filter(|_| error.was_not_sent()) {
