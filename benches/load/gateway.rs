@@ -18,7 +18,9 @@ const CALLS: usize = 2_000;
 /// Pieces of one stream, one every so often.
 const PIECES: u64 = 2_000;
 const EVERY: Duration = Duration::from_millis(2);
+/// Eight of one task at once.
 const STREAMS: usize = 200;
+const TASKS: usize = STREAMS / 8;
 const WATCHED: Duration = Duration::from_secs(20);
 
 /// How many pieces, how far apart: `?pieces=…&ms=…` does not pass the gateway, so the body says it.
@@ -67,33 +69,34 @@ async fn vendor(begin: Instant) -> String {
 struct Way {
     name: &'static str,
     url: String,
-    key: String,
+    keys: Vec<String>,
     http: reqwest::Client,
     begin: Instant,
 }
 
 impl Way {
-    fn post(&self, body: String) -> reqwest::RequestBuilder {
+    fn post(&self, number: usize, body: String) -> reqwest::RequestBuilder {
+        let key = &self.keys[number % self.keys.len()];
         let url = format!("{}/v1/messages", self.url);
-        self.http.post(url).header("x-api-key", &self.key).header("content-type", "application/json").body(body)
+        self.http.post(url).header("x-api-key", key).header("content-type", "application/json").body(body)
     }
 
     /// A call with a plain answer: from the request to the last byte.
     async fn call(&self) -> Duration {
         let begin = Instant::now();
-        let answer = self.post(r#"{"model":"claude-sonnet-4-5","messages":[]}"#.to_owned()).send().await.unwrap();
+        let answer = self.post(0, r#"{"model":"claude-sonnet-4-5","messages":[]}"#.to_owned()).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), 200, "{}", self.name);
         answer.bytes().await.unwrap();
         begin.elapsed()
     }
 
     /// How long each piece of a stream was under way.
-    async fn stream(&self, pieces: u64, every: Duration) -> Vec<Duration> {
+    async fn stream(&self, number: usize, pieces: u64, every: Duration) -> Vec<Duration> {
         let body = format!(
             r#"{{"model":"claude-sonnet-4-5","stream":true,"pieces":{pieces},"every_us":{}}}"#,
             every.as_micros()
         );
-        let mut stream = self.post(body).send().await.unwrap().bytes_stream();
+        let mut stream = self.post(number, body).send().await.unwrap().bytes_stream();
         let (mut lags, mut rest) = (Vec::new(), Vec::new());
         while let Some(bytes) = stream.next().await {
             let now = self.begin.elapsed();
@@ -113,11 +116,11 @@ impl Way {
 pub async fn measure() {
     let begin = Instant::now();
     let vendor = vendor(begin).await;
-    let running = running::one(&vendor).await;
+    let running = running::quiet(TASKS, &vendor).await;
     let http = reqwest::Client::new();
-    let way = |name, url, key: &str| Way { name, url, key: key.to_owned(), http: http.clone(), begin };
-    let through = way("gateway", format!("http://{}/gateway/anthropic", running.address), &running.grant);
-    let ways = [way("direct", vendor, "sk-ant-of-the-bench"), through.clone()];
+    let way = |name, url, keys: &[String]| Way { name, url, keys: keys.to_vec(), http: http.clone(), begin };
+    let through = way("gateway", format!("http://{}/gateway/anthropic", running.address), &running.grants);
+    let ways = [way("direct", vendor, &["sk-ant-of-the-bench".to_owned()]), through.clone()];
     while http.get(format!("http://{}/readyz", running.address)).send().await.is_err() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -130,7 +133,7 @@ pub async fn measure() {
         }
     }
     for (way, mut times) in ways.iter().zip(calls) {
-        let mut lags = way.stream(PIECES, EVERY).await;
+        let mut lags = way.stream(0, PIECES, EVERY).await;
         assert_eq!(lags.len() as u64, PIECES, "{}", way.name);
         times.sort_unstable();
         lags.sort_unstable();
@@ -153,9 +156,9 @@ async fn many(running: &running::Running, ways: &[Way]) {
     for way in ways {
         let (cpu, begin) = (stat(&running.service).0, Instant::now());
         let streams: Vec<_> = (0..STREAMS)
-            .map(|_| {
+            .map(|number| {
                 let way = way.clone();
-                tokio::spawn(async move { way.stream(pieces, every).await })
+                tokio::spawn(async move { way.stream(number, pieces, every).await })
             })
             .collect();
         tokio::time::sleep(Duration::from_secs(5)).await;

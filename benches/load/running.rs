@@ -35,9 +35,9 @@ struct Load {
 pub struct Running {
     double: Double,
     pub service: Child,
-    /// Where the service listens, and what its first task shows the model gateway.
+    /// Where the service listens, and what its tasks show the model gateway.
     pub address: String,
-    pub grant: String,
+    pub grants: Vec<String>,
     store: Store,
     idle_rss: u64,
     started: Instant,
@@ -77,9 +77,9 @@ pub async fn measure() {
     running.end().await;
 }
 
-/// One task whose agent says little, in a service that calls models at `vendor`.
-pub async fn one(vendor: &str) -> Running {
-    start(Load { tasks: 1, pieces: 100_000, lines: 1, per_second: 1 }, vendor).await
+/// Tasks whose agents say little, in a service that calls models at `vendor`.
+pub async fn quiet(tasks: usize, vendor: &str) -> Running {
+    start(Load { tasks, pieces: 100_000, lines: 1, per_second: 1 }, vendor).await
 }
 
 /// Tasks whose agents work already: the service takes them up at that step.
@@ -93,7 +93,6 @@ async fn start(load: Load, vendor: &str) -> Running {
     seed::tasks(&format!("sqlite://{}", path.display()), "queued", load.tasks as u64).await;
     let store = Store::open(&Location::Sqlite(path.clone()), Access::Visitor).await.unwrap();
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let grant = format!("hlg_{}", hex::encode(SystemClock.new_secret()));
     let spawn = || {
         Command::new(env!("CARGO_BIN_EXE_hireling"))
             .arg("serve")
@@ -122,7 +121,7 @@ async fn start(load: Load, vendor: &str) -> Running {
             .unwrap()
     };
     // Idle: nothing can be claimed yet, for these tasks are all held here.
-    let mut leases = Vec::new();
+    let (mut leases, mut grants) = (Vec::new(), Vec::new());
     while let Some(claimed) = store.claim("bench", Duration::from_secs(600), Millis(1)).await.unwrap() {
         let mut run = store.begin_run(&claimed.lease, RunId(SystemClock.new_id()), 1, Millis(1)).await.unwrap();
         let (session, command) = begin(&double, &run.id.0, load).await;
@@ -130,11 +129,11 @@ async fn start(load: Load, vendor: &str) -> Running {
         run.facts.sandbox = Some(SandboxId { name: run.id.0.clone(), session });
         run.facts.command = Some(command);
         store.record(&claimed.lease, &run, &[], Millis(1)).await.unwrap();
-        if leases.is_empty() {
-            let hash = hireling::adapters::vault::hash(&grant);
-            let new = NewGrant { hash: &hash, run: &run.id, provider: Provider::Anthropic, key: None, max: None };
-            store.store_grant(&claimed.lease, &new, Millis(1)).await.unwrap();
-        }
+        let grant = format!("hlg_{}", hex::encode(SystemClock.new_secret()));
+        let hash = hireling::adapters::vault::hash(&grant);
+        let new = NewGrant { hash: &hash, run: &run.id, provider: Provider::Anthropic, key: None, max: None };
+        store.store_grant(&claimed.lease, &new, Millis(1)).await.unwrap();
+        grants.push(grant);
         leases.push(claimed.lease);
     }
     for lease in &leases {
@@ -142,7 +141,7 @@ async fn start(load: Load, vendor: &str) -> Running {
     }
     let idle_rss = idle_rss(&github, dir.path()).await;
     let service = spawn();
-    Running { double, service, address, grant, store, idle_rss, started: Instant::now(), dir, _github: github }
+    Running { double, service, address, grants, store, idle_rss, started: Instant::now(), dir, _github: github }
 }
 
 fn agents_file(dir: &std::path::Path) -> std::path::PathBuf {
