@@ -78,6 +78,22 @@ impl Vault {
         self.decrypt(id, bound_to, body)
     }
 
+    /// Seals anew what another key sealed. `None`: the first key did already.
+    pub fn reseal(&self, bound_to: &str, sealed: &str, random: [u8; 32]) -> Result<Option<String>, VaultError> {
+        let opened = self.open(bound_to, sealed)?;
+        if self.is_current(sealed) { Ok(None) } else { self.seal(bound_to, &opened, random).map(Some) }
+    }
+
+    /// The same for what is no text.
+    pub fn reseal_bytes(&self, bound_to: &str, sealed: &[u8], random: [u8; 32]) -> Result<Option<Vec<u8>>, VaultError> {
+        let opened = self.open_bytes(bound_to, sealed)?;
+        let head = sealed.get(..HEAD_BYTES).and_then(|head| std::str::from_utf8(head).ok());
+        match head.is_some_and(|head| self.is_current(head)) {
+            true => Ok(None),
+            false => self.seal_bytes(bound_to, &opened, random).map(Some),
+        }
+    }
+
     fn encrypt(&self, bound_to: &str, bytes: &[u8], random: [u8; 32]) -> Result<(&str, Vec<u8>), VaultError> {
         let (id, cipher) = self.ring.first().ok_or(VaultError::BadKey)?;
         let nonce = random.first_chunk::<NONCE_BYTES>().ok_or(VaultError::Closed)?;
@@ -96,15 +112,8 @@ impl Vault {
             .map_err(|_| VaultError::Closed)
     }
 
-    pub fn is_current_bytes(&self, sealed: &[u8]) -> bool {
-        sealed
-            .get(..HEAD_BYTES)
-            .and_then(|head| std::str::from_utf8(head).ok())
-            .is_some_and(|head| self.is_current(head))
-    }
-
     /// Whether the first key sealed it.
-    pub fn is_current(&self, sealed: &str) -> bool {
+    fn is_current(&self, sealed: &str) -> bool {
         let id = sealed.split('.').nth(1);
         self.ring.first().is_some_and(|(first, _)| Some(first.as_str()) == id)
     }

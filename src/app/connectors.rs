@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::App;
-use super::keys::{KeyError, Payer};
+use super::keys::Payer;
 use crate::adapters::store::StoreError;
 use crate::adapters::vault::VaultError;
 use crate::domain::command::Options;
 use crate::domain::connector::config::{Server, server};
-use crate::domain::connector::{Connector, Secrets, Transport, check, is_variable, sealed_for, select};
+use crate::domain::connector::{Connector, Secrets, Selected, Transport, check, is_variable, sealed_for, select};
 use crate::domain::ids::UserId;
 use crate::domain::key::KeyOwner;
 
@@ -75,19 +75,14 @@ impl App {
     }
 
     fn open_connector(&self, connector: &Connector) -> Result<Secrets, VaultError> {
-        let opened =
-            self.vault.open(&sealed_for(&connector.id, connector.owner, &connector.transport), &connector.sealed)?;
+        let opened = self.vault.open(&connector.bound_to(), &connector.sealed)?;
         Secrets::from_json(&opened).ok_or(VaultError::Closed)
     }
 
-    /// The connectors of a task, by its options. `Err` names one that is asked for and not there.
-    pub(crate) async fn connectors_for(
-        &self,
-        options: &Options,
-        payer: Payer<'_>,
-    ) -> Result<Result<Vec<Connector>, String>, StoreError> {
+    /// The connectors of a task, by its options.
+    pub(crate) async fn connectors_for(&self, options: &Options, payer: Payer<'_>) -> Result<Selected, StoreError> {
         if options.no_mcp {
-            return Ok(Ok(Vec::new()));
+            return Ok(Selected::default());
         }
         let all = self.store.connectors_of(payer.requester, payer.installation).await?;
         Ok(select(all, options.mcp.as_deref()))
@@ -106,16 +101,5 @@ impl App {
             }
         }
         (servers, closed)
-    }
-
-    /// Seals the secrets of one anew, if another key sealed them. `None`: it stays closed.
-    pub(super) async fn reseal_connector(&self, connector: &Connector) -> Result<Option<bool>, KeyError> {
-        let bound_to = sealed_for(&connector.id, connector.owner, &connector.transport);
-        let Ok(opened) = self.vault.open(&bound_to, &connector.sealed) else { return Ok(None) };
-        if self.vault.is_current(&connector.sealed) {
-            return Ok(Some(false));
-        }
-        let sealed = self.vault.seal(&bound_to, &opened, self.clock.new_secret())?;
-        Ok(Some(self.store.reseal_connector(&connector.id, &connector.sealed, &sealed).await?))
     }
 }

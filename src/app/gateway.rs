@@ -40,6 +40,15 @@ pub struct ModelCall<'a> {
     pub body: Bytes,
 }
 
+/// The same call as the vendor gets it.
+struct Onward {
+    provider: Provider,
+    method: Method,
+    url: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
 /// What the sandbox gets. The body ends early where the vendor breaks off.
 pub struct ModelAnswer {
     pub status: StatusCode,
@@ -127,7 +136,18 @@ impl App {
             }
             None => None,
         };
-        let answer = match self.models.call(call.method.clone(), &url, headers, body).await {
+        let onward = Onward { provider, method: call.method, url, headers, body };
+        self.pass_on(onward, counted_call, &key).await
+    }
+
+    async fn pass_on(
+        &self,
+        onward: Onward,
+        counted_call: Option<Counted>,
+        key: &Secret,
+    ) -> Result<ModelAnswer, Refusal> {
+        let Onward { provider, method, url, headers, body } = onward;
+        let answer = match self.models.call(method, &url, headers, body).await {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::info!(
@@ -148,7 +168,7 @@ impl App {
             if let Some(refused) = counted_call {
                 refused.forget();
             }
-            return refused_by_vendor(provider, answer, &key).await;
+            return refused_by_vendor(provider, answer, key).await;
         }
         let headers = backward(&answer.headers);
         let Some(mut counted_call) = counted_call else {

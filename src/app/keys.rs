@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::App;
 use super::run_task::conversation_sealed_for;
-use crate::adapters::store::{Conversation, StoreError};
+use crate::adapters::store::StoreError;
 use crate::adapters::vault::{self, VaultError};
 use crate::domain::agent::{Agent, Provider};
 use crate::domain::gateway::key_header;
@@ -57,6 +57,19 @@ pub struct Rotated {
     pub current: u64,
     /// Sealed with a key that is not in the ring any more, or broken.
     pub closed: u64,
+}
+
+impl Rotated {
+    /// One that is left as it is.
+    fn note<T>(&mut self, id: &str, resealed: &Result<T, VaultError>) {
+        match resealed {
+            Ok(_) => self.current += 1,
+            Err(error) => {
+                tracing::warn!(id, error = %error, "a sealed value stays closed");
+                self.closed += 1;
+            }
+        }
+    }
 }
 
 impl App {
@@ -163,7 +176,8 @@ impl App {
         }
     }
 
-    /// Seals every stored secret with the first encryption key, beside a running service.
+    /// Seals every stored secret with the first encryption key, beside a running service. One that was
+    /// saved anew or deleted meanwhile is left as it is.
     pub async fn rotate_keys(&self) -> Result<Rotated, KeyError> {
         let mut rotated = Rotated::default();
         self.rotate_models_keys(&mut rotated).await?;
@@ -179,10 +193,12 @@ impl App {
             let Some(last) = page.last() else { return Ok(()) };
             after.clone_from(&last.id);
             for connector in &page {
-                match self.reseal_connector(connector).await? {
-                    Some(true) => rotated.resealed += 1,
-                    Some(false) => rotated.current += 1,
-                    None => rotated.closed += 1,
+                match self.vault.reseal(&connector.bound_to(), &connector.sealed, self.clock.new_secret()) {
+                    Ok(Some(sealed)) => {
+                        let done = self.store.reseal_connector(&connector.id, &connector.sealed, &sealed).await?;
+                        rotated.resealed += u64::from(done);
+                    }
+                    other => rotated.note(&connector.id, &other),
                 }
             }
         }
@@ -197,16 +213,12 @@ impl App {
             for task in page {
                 let Some(kept) = self.store.conversation(&task).await? else { continue };
                 let bound_to = conversation_sealed_for(&task);
-                match self.vault.open_bytes(&bound_to, &kept.sealed) {
-                    Ok(_) if self.vault.is_current_bytes(&kept.sealed) => rotated.current += 1,
-                    Ok(packed) => {
-                        let sealed = self.vault.seal_bytes(&bound_to, &packed, self.clock.new_secret())?;
-                        let again = Conversation { sealed, ..kept };
-                        self.store.store_conversation(&task, &again, self.clock.now()).await?;
-                        rotated.resealed += 1;
+                match self.vault.reseal_bytes(&bound_to, &kept.sealed, self.clock.new_secret()) {
+                    Ok(Some(sealed)) => {
+                        let done = self.store.reseal_conversation(&task, &kept.sealed, &sealed).await?;
+                        rotated.resealed += u64::from(done);
                     }
-                    // The prompt tells what was said instead.
-                    Err(_) => rotated.closed += 1,
+                    other => rotated.note(&task.0, &other),
                 }
             }
         }
@@ -220,17 +232,11 @@ impl App {
             after.clone_from(&last.id.0);
             for key in page {
                 let bound_to = sealed_for(&key.id, key.owner, key.provider);
-                match self.vault.open(&bound_to, &key.sealed) {
-                    Ok(_) if self.vault.is_current(&key.sealed) => rotated.current += 1,
-                    Ok(value) => {
-                        let sealed = self.vault.seal(&bound_to, &value, self.clock.new_secret())?;
-                        // One that was saved or deleted meanwhile is left as it is.
+                match self.vault.reseal(&bound_to, &key.sealed, self.clock.new_secret()) {
+                    Ok(Some(sealed)) => {
                         rotated.resealed += u64::from(self.store.reseal_key(&key.id, &key.sealed, &sealed).await?);
                     }
-                    Err(error) => {
-                        tracing::warn!(key = %key.id.0, error = %error, "a key stays closed");
-                        rotated.closed += 1;
-                    }
+                    other => rotated.note(&key.id.0, &other),
                 }
             }
         }

@@ -128,7 +128,7 @@ impl StatusComment<'_> {
         parts.push(self.facts_line());
         parts.push(match ending.outcome {
             Outcome::Succeeded | Outcome::NoChanges => {
-                "\nTo go on, comment `/agent` and what should be different.".to_owned()
+                format!("\nTo go on, comment `/agent {}` and what should be different.", self.task.agent)
             }
             _ if self.facts.commit.is_some() || self.facts.session.is_some() => {
                 "\nTo go on from here, comment `/agent continue`; to start over, `/agent retry`.".to_owned()

@@ -64,6 +64,11 @@ pub struct ChosenKey {
 }
 
 impl ChosenKey {
+    /// Whether the limits by month hold for what it pays: those are the operator's.
+    pub fn counts_by_month(&self) -> bool {
+        self.stored.is_none() && self.provider.has_gateway()
+    }
+
     /// Whose key pays, for the status comment.
     pub fn whose(&self, requester: &str) -> String {
         match &self.stored {

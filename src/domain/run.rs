@@ -169,8 +169,6 @@ pub struct SecondOpinion {
     pub text: Option<String>,
     /// GitHub's number of the review.
     pub review: Option<i64>,
-    /// The pull request left draft after it.
-    pub is_ready: bool,
 }
 
 /// What the calls of a task came to at the model gateway.

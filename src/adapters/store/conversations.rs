@@ -122,6 +122,20 @@ impl Store {
         Ok(row.map(|row| Conversation { session: row.session, sealed: row.sealed }))
     }
 
+    /// Puts another seal in place of this one. False: it was kept anew or deleted since.
+    pub async fn reseal_conversation(&self, task: &TaskId, old: &[u8], new: &[u8]) -> Result<bool> {
+        let changed = write!(self, |pool| {
+            sqlx::query("UPDATE conversations SET sealed = $3 WHERE task_id = $1 AND sealed = $2")
+                .bind(&task.0)
+                .bind(old)
+                .bind(new)
+                .execute(pool)
+                .await
+                .map(|done| done.rows_affected())
+        })?;
+        Ok(changed == 1)
+    }
+
     /// The conversations after this task's id, for sealing them anew.
     pub async fn conversations_after(&self, task: &str, limit: i64) -> Result<Vec<TaskId>> {
         let ids: Vec<String> = read!(self, |pool| {

@@ -3,7 +3,6 @@
 use super::{Case, Hindrance};
 use crate::adapters::store::Asked;
 use crate::app::App;
-use crate::app::keys::Payer;
 use crate::domain::effect::{Effect, Reaction};
 use crate::domain::reply::{self, AgentLine};
 use crate::domain::task::{Outcome, Task};
@@ -20,7 +19,7 @@ pub(super) struct Cancelled {
 
 impl App {
     pub(super) async fn agents_answer(&self, case: &Case<'_>) -> Result<String, Hindrance> {
-        let payer = Payer { requester: case.sender.id, installation: case.thread.installation, account: case.account };
+        let payer = case.payer();
         let mut lines = Vec::new();
         for agent in &self.settings.agents {
             let model = self.settings.default_model(agent, None);

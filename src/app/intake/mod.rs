@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
+use super::keys::Payer;
 use crate::adapters::github::{GitHubError, Permission, Place, decode};
 use crate::adapters::store::{Admission, Admit, Decision, Limits, PendingDelivery, StoreError};
 use crate::domain::command::{Vocabulary, parse};
@@ -57,6 +58,13 @@ struct Case<'a> {
     writing: &'a Writing,
     account: &'a str,
     now: Millis,
+}
+
+impl Case<'_> {
+    /// Whose keys and connectors a task of this comment may use.
+    fn payer(&self) -> Payer<'_> {
+        Payer { requester: self.sender.id, installation: self.thread.installation, account: self.account }
+    }
 }
 
 /// Decides deliveries as they come, until told to stop. Those of one thread keep their order; one

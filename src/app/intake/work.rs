@@ -3,7 +3,6 @@
 use super::plan::Plan;
 use super::{Case, Hindrance};
 use crate::app::App;
-use crate::app::keys::Payer;
 use crate::domain::agent::Agent;
 use crate::domain::command::{Command, Options, Verb};
 use crate::domain::decision::DecisionCode;
@@ -111,20 +110,36 @@ impl App {
             return Ok(());
         }
         let tasks = self.store.tasks_of_thread(case.thread.repository, case.thread.issue, LOOK_BACK).await?;
-        let is_meant = |task: &&Task| {
-            task.state.is_finished() && (command.agents.is_empty() || command.agents.contains(&task.agent))
+        let finished = || tasks.iter().filter(|task| task.state.is_finished());
+        let meant: Vec<&Task> = match command.agents.is_empty() {
+            true => finished().take(1).collect(),
+            false => command.agents.iter().filter_map(|name| finished().find(|task| task.agent == *name)).collect(),
         };
-        let Some(last) = tasks.iter().find(is_meant) else {
+        if meant.is_empty() {
             plan.answered = true;
             plan.replies.push(self.reply(case, key, reply::nothing_before()));
-            return Ok(());
-        };
-        let Some(agent) = self.settings.agent(&last.agent) else {
-            plan.refusals.push(DecisionCode::UnknownAgent);
-            plan.replies.push(self.reply(case, key, reply::agent_unavailable(&last.agent)));
-            return Ok(());
-        };
-        let wanted = match command.verb {
+        }
+        for last in meant {
+            let key = format!("{key}-{}", last.agent);
+            let Some(agent) = self.settings.agent(&last.agent) else {
+                plan.refusals.push(DecisionCode::UnknownAgent);
+                plan.replies.push(self.reply(case, &key, reply::agent_unavailable(&last.agent)));
+                continue;
+            };
+            let wanted = self.wanted_again(&command, last);
+            match self.why_not(case, agent, &wanted.options).await? {
+                Some((code, markdown)) => {
+                    plan.refusals.push(code);
+                    plan.replies.push(self.reply(case, &key, markdown));
+                }
+                None => plan.tasks.push(self.new_task(case, ordinal, wanted)),
+            }
+        }
+        Ok(())
+    }
+
+    fn wanted_again(&self, command: &Command, last: &Task) -> Wanted {
+        match command.verb {
             Verb::Retry => Wanted {
                 agent: last.agent.clone(),
                 // The branch of that name is there already.
@@ -138,18 +153,10 @@ impl App {
                     "" => GO_ON.to_owned(),
                     request => self.redactor.redact(request),
                 },
-                options: command.options,
+                options: Options { branch: branch_for(command, &last.agent), ..command.options.clone() },
                 inputs_of: None,
             },
-        };
-        match self.why_not(case, agent, &wanted.options).await? {
-            Some((code, markdown)) => {
-                plan.refusals.push(code);
-                plan.replies.push(self.reply(case, key, markdown));
-            }
-            None => plan.tasks.push(self.new_task(case, ordinal, wanted)),
         }
-        Ok(())
     }
 
     /// What keeps an agent from doing what is asked, before anything is started.
@@ -162,9 +169,9 @@ impl App {
         if let Some(Err(fault)) = options.model.as_deref().map(|model| agent.check_model(model)) {
             return Ok(Some((DecisionCode::BadOption, reply::bad_model(&fault))));
         }
-        let payer = Payer { requester: case.sender.id, installation: case.thread.installation, account: case.account };
-        if let Err(name) = self.connectors_for(options, payer).await? {
-            return Ok(Some((DecisionCode::BadOption, reply::no_connector(&name))));
+        let payer = case.payer();
+        if let Some(name) = self.connectors_for(options, payer).await?.missing.first() {
+            return Ok(Some((DecisionCode::BadOption, reply::no_connector(name))));
         }
         let model = options.model.clone().or_else(|| self.settings.default_model(agent, None));
         if let Some(reviewer) = &options.review_by {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 
 use super::RunContext;
-use super::launch::{guard_keys, start};
+use super::launch::start;
 use super::patience::Stop;
 use crate::domain::agent_stream::{AgentEnd, Exit, OutputFormat, Transcript};
 use crate::domain::failure::Failure;
@@ -33,7 +33,6 @@ pub(super) async fn work(ctx: &mut RunContext) -> Result<(), Stop> {
         Some(command) => CommandId(command),
         None => start(ctx, &sandbox).await?,
     };
-    guard_keys(ctx).await;
     let mut reader = Reader::new(ctx, ctx.agent()?.output);
     let exit = follow(ctx, &sandbox, &command, &mut reader).await?;
     let end = reader.transcript.end(exit);

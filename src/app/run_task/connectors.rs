@@ -6,13 +6,13 @@ use super::patience::{BEFORE_WORK, Stop};
 use super::prepare::set_headers;
 use super::provision::network;
 use crate::domain::connector::config::{Server, Text, Way, Written};
-use crate::domain::connector::{Connector, Transport};
+use crate::domain::connector::{Connector, Selected, Transport};
 use crate::domain::network::{Injection, Network};
 use crate::domain::secret::Secret;
 
 /// Which connectors this run has, and the hosts they need.
 pub(super) async fn choose(ctx: &mut RunContext) -> Result<(), Stop> {
-    let connectors = found(ctx).await?;
+    let Selected { connectors, missing } = found(ctx).await?;
     let is_offered = ctx.agent()?.mcp.is_some();
     let hosts = |connector: &Connector| match &connector.transport {
         Transport::Local { hosts, .. } => hosts.iter().map(|host| format!("https://{host}")).collect(),
@@ -23,18 +23,17 @@ pub(super) async fn choose(ctx: &mut RunContext) -> Result<(), Stop> {
         facts.notes.push("Custom agents are not given connectors.".to_owned());
         return Ok(());
     }
+    let is_missing = |name: &String| format!("The connector {name} is there no more; the agent works without it.");
+    facts.notes.extend(missing.iter().map(is_missing));
     facts.connector_urls = connectors.iter().flat_map(hosts).collect();
     facts.connectors = connectors.into_iter().map(|connector| connector.name).collect();
     Ok(())
 }
 
-async fn found(ctx: &RunContext) -> Result<Vec<Connector>, Stop> {
+async fn found(ctx: &RunContext) -> Result<Selected, Stop> {
     let payer = ctx.payer();
     let options = &ctx.task.options;
-    let chosen =
-        ctx.patiently(BEFORE_WORK, |_| async move { Ok(ctx.app.connectors_for(options, payer).await?) }).await?;
-    // One that was asked for is gone since: the others do.
-    Ok(chosen.unwrap_or_default())
+    ctx.patiently(BEFORE_WORK, |_| async move { Ok(ctx.app.connectors_for(options, payer).await?) }).await
 }
 
 /// The servers of this run with their secrets, which the redactor knows from here on.
@@ -42,7 +41,7 @@ pub(super) async fn servers(ctx: &mut RunContext) -> Result<Vec<Server>, Stop> {
     if ctx.run.facts.connectors.is_empty() {
         return Ok(Vec::new());
     }
-    let mut connectors = found(ctx).await?;
+    let mut connectors = found(ctx).await?.connectors;
     connectors.retain(|connector| ctx.run.facts.connectors.contains(&connector.name));
     let (mut servers, closed) = ctx.app.servers(&connectors);
     let mut notes: Vec<String> =

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use super::patience::Stop;
+use super::patience::{BEFORE_WORK, Stop};
 use super::retry_wait;
 use crate::adapters::github::Place;
 use crate::adapters::store::{Append, Lease, StoreError};
@@ -15,6 +15,7 @@ use crate::app::signals::LogNews;
 use crate::domain::agent::Agent;
 use crate::domain::failure::Failure;
 use crate::domain::ids::{Millis, RunId};
+use crate::domain::key::ChosenKey;
 use crate::domain::log_entry::{Kind, Line, LogEntry};
 use crate::domain::prompt::Inputs;
 use crate::domain::redact::Redactor;
@@ -73,6 +74,16 @@ impl RunContext {
             installation: self.task.thread.installation,
             account: &self.task.thread.name.owner,
         }
+    }
+
+    /// The keys this agent uses here.
+    pub(super) async fn keys_for(&self, agent: &Agent, model: Option<&str>) -> Result<Vec<ChosenKey>, Stop> {
+        let (app, payer) = (&self.app, self.payer());
+        let chosen =
+            self.patiently(BEFORE_WORK, |_| async move { Ok(app.choose_keys(agent, model, payer).await?) }).await?;
+        chosen.map_err(|missing| {
+            Stop::Failed(Failure::NoKey { agent: agent.name.clone(), missing, page: app.keys_url() })
+        })
     }
 
     pub(super) fn agent(&self) -> Result<&Agent, Stop> {

@@ -33,21 +33,29 @@ pub(super) async fn start(ctx: &mut RunContext, sandbox: &SandboxId) -> Result<C
     let spec = command(ctx, limit).await?;
     let is_resumed = ctx.run.facts.is_resumed;
     let prompt = ctx.inputs()?.prompt(&ctx.task.requester.login, &ctx.task.request, is_resumed);
-    let started = {
-        let (ctx, spec, prompt) = (&*ctx, &spec, prompt.as_bytes());
-        ctx.patiently_in_sandbox(|| async move {
-            // The prompt of a command that was started before is read already: leave it alone.
-            if let Some(found) = ctx.app.sandbox.find(sandbox, &spec.name).await? {
-                return Ok(found);
-            }
-            ctx.app.sandbox.write_file(sandbox, PROMPT_FILE, prompt).await?;
-            Ok(ctx.app.sandbox.start(sandbox, spec).await?)
-        })
-        .await?
-    };
+    let started = start_once(ctx, sandbox, &spec, PROMPT_FILE, &prompt).await?;
     ctx.run.facts.command = Some(started.0.clone());
     ctx.record(&[]).await?;
     Ok(started)
+}
+
+/// Starts a command that reads its prompt from a file, or finds that it was started before.
+pub(super) async fn start_once(
+    ctx: &RunContext,
+    sandbox: &SandboxId,
+    spec: &CommandSpec,
+    prompt_file: &str,
+    prompt: &str,
+) -> Result<CommandId, Stop> {
+    ctx.patiently_in_sandbox(|| async move {
+        // The prompt of a command that was started before is read already: leave it alone.
+        if let Some(found) = ctx.app.sandbox.find(sandbox, &spec.name).await? {
+            return Ok(found);
+        }
+        ctx.app.sandbox.write_file(sandbox, prompt_file, prompt.as_bytes()).await?;
+        Ok(ctx.app.sandbox.start(sandbox, spec).await?)
+    })
+    .await
 }
 
 /// What the agent gets of the sandbox's time: all that was asked for, or what leaves enough to save
@@ -100,7 +108,7 @@ pub(super) struct Opener {
 
 async fn command(ctx: &mut RunContext, timeout: Duration) -> Result<CommandSpec, Stop> {
     let agent = ctx.agent()?.clone();
-    let openers = openers(ctx, ctx.run.facts.keys.clone()).await?;
+    let openers = openers(ctx, &agent.name, ctx.run.facts.keys.clone()).await?;
     let access: Vec<Granted<'_>> = openers.iter().filter_map(|opener| granted(&agent, opener)).collect();
     let servers = connectors::servers(ctx).await?;
     let args = connectors::written(ctx).await?.map(|written| written.args).unwrap_or_default();
@@ -147,14 +155,17 @@ pub(super) fn git_identity(agent: &Agent) -> Vec<(String, Secret)> {
 }
 
 /// What opens the models of these keys, which the redactor knows from here on.
-pub(super) async fn openers(ctx: &mut RunContext, keys: Vec<ChosenKey>) -> Result<Vec<Opener>, Stop> {
+pub(super) async fn openers(ctx: &mut RunContext, agent: &str, keys: Vec<ChosenKey>) -> Result<Vec<Opener>, Stop> {
     let mut openers = Vec::new();
     for chosen in keys {
         // One that cannot be opened is said now, not by the vendor.
-        let real = key_of(ctx, &chosen).await?;
+        let real = key_of(ctx, agent, &chosen).await?;
         ctx.guard(&real);
-        let opener =
-            if chosen.provider.has_gateway() { grant(ctx, chosen).await? } else { direct(ctx, chosen).await? };
+        let opener = match chosen.provider.has_gateway() {
+            true => grant(ctx, chosen).await?,
+            // An agent that takes no other address has the key itself.
+            false => Opener { chosen, base_url: String::new(), key: real },
+        };
         ctx.guard(&opener.key);
         openers.push(opener);
     }
@@ -188,15 +199,8 @@ async fn grant(ctx: &RunContext, chosen: ChosenKey) -> Result<Opener, Stop> {
     Ok(Opener { chosen, base_url, key: token })
 }
 
-/// The key itself, for an agent that takes no other address.
-async fn direct(ctx: &RunContext, chosen: ChosenKey) -> Result<Opener, Stop> {
-    let key = key_of(ctx, &chosen).await?;
-    Ok(Opener { chosen, base_url: String::new(), key })
-}
-
-async fn key_of(ctx: &RunContext, chosen: &ChosenKey) -> Result<Secret, Stop> {
-    let agent = &ctx.task.agent;
-    let gone = || Stop::Failed(Failure::KeyUnusable { agent: agent.clone(), page: ctx.app.keys_url() });
+async fn key_of(ctx: &RunContext, agent: &str, chosen: &ChosenKey) -> Result<Secret, Stop> {
+    let gone = || Stop::Failed(Failure::KeyUnusable { agent: agent.to_owned(), page: ctx.app.keys_url() });
     ctx.patiently_in_store(|_| async move {
         match ctx.app.key_value(chosen, ctx.payer()).await {
             Ok(Some(key)) => Ok(key),
@@ -217,7 +221,7 @@ pub(super) async fn guard_keys(ctx: &mut RunContext) {
     let of_the_second = ctx.run.facts.second.iter().flat_map(|second| &second.keys);
     let keys: Vec<ChosenKey> = ctx.run.facts.keys.iter().chain(of_the_second).cloned().collect();
     for chosen in keys.iter().filter(|key| key.stored.is_some()) {
-        if let Ok(key) = key_of(ctx, chosen).await {
+        if let Ok(key) = key_of(ctx, &ctx.task.agent, chosen).await {
             ctx.guard(&key);
         }
     }

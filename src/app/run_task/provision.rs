@@ -6,8 +6,8 @@ use super::follow_up::take_over;
 use super::patience::{BEFORE_WORK, Stop};
 use super::prepare::set_headers;
 use super::{RunContext, connectors};
-use crate::app::keys::Payer;
 use crate::domain::failure::Failure;
+use crate::domain::key::ChosenKey;
 use crate::domain::log_entry::{Kind, Line};
 use crate::domain::money::Usd;
 use crate::domain::network::Network;
@@ -58,19 +58,8 @@ pub(super) async fn provision(ctx: &mut RunContext) -> Result<(), Stop> {
 async fn choose_keys(ctx: &mut RunContext) -> Result<(), Stop> {
     let agent = ctx.agent()?.clone();
     let wished = ctx.task.options.model.clone().or_else(|| ctx.app.settings.default_model(&agent, None));
-    let payer = Payer {
-        requester: ctx.task.requester.id,
-        installation: ctx.task.thread.installation,
-        account: &ctx.task.thread.name.owner.clone(),
-    };
-    let keys = {
-        let (ctx, agent, model) = (&*ctx, &agent, wished.as_deref());
-        ctx.patiently(BEFORE_WORK, |_| async move { Ok(ctx.app.choose_keys(agent, model, payer).await?) }).await?
-    };
-    let keys = keys.map_err(|missing| {
-        Stop::Failed(Failure::NoKey { agent: agent.name.clone(), missing, page: ctx.app.keys_url() })
-    })?;
-    if keys.iter().any(|key| key.provider.has_gateway()) {
+    let keys = ctx.keys_for(&agent, wished.as_deref()).await?;
+    if keys.iter().any(ChosenKey::counts_by_month) {
         let monthly = {
             let (ctx, task) = (&*ctx, &ctx.task);
             let month = ctx.app.clock.now().month();

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::RunContext;
 use super::agent::{MAX_ANSWER_BYTES, Reader, close_account, follow};
 use super::commands::named_for;
-use super::launch::{git_identity, granted, openers};
-use super::patience::{BEFORE_WORK, FOR_RESULTS, Stop};
+use super::launch::{git_identity, granted, openers, start_once};
+use super::patience::{FOR_RESULTS, Stop};
 use super::prepare::{install_agent, place_files};
 use super::publish::done;
 use crate::adapters::store::Purpose;
@@ -87,7 +87,8 @@ async fn ask(ctx: &mut RunContext, agent: &Agent) -> Result<String, Stop> {
 }
 
 async fn start(ctx: &mut RunContext, agent: &Agent) -> Result<CommandId, Stop> {
-    let keys = choose_keys(ctx, agent).await?;
+    let model = ctx.app.settings.default_model(agent, None);
+    let keys = ctx.keys_for(agent, model.as_deref()).await?;
     ctx.second().keys.clone_from(&keys);
     // Its output is another one, read from its first byte.
     ctx.run.log_at = LogPosition::default();
@@ -96,7 +97,7 @@ async fn start(ctx: &mut RunContext, agent: &Agent) -> Result<CommandId, Stop> {
     let files: BTreeMap<&str, &str> = agent.home_files.iter().copied().collect();
     place_files(ctx, agent, files, "second-file").await?;
     let way = keys.first().map(|key| key.access);
-    let openers = openers(ctx, keys).await?;
+    let openers = openers(ctx, &agent.name, keys).await?;
     let access: Vec<Granted<'_>> = openers.iter().filter_map(|opener| granted(agent, opener)).collect();
     let model = ctx.app.settings.default_model(agent, way);
     let launch = agent.launch(LaunchFor { model: model.as_deref(), access: &access, ..LaunchFor::default() });
@@ -112,32 +113,10 @@ async fn start(ctx: &mut RunContext, agent: &Agent) -> Result<CommandId, Stop> {
     };
     let spec = named_for(ctx, spec);
     let prompt = review_prompt(ctx.inputs()?, &ctx.task.request);
-    let sandbox = ctx.sandbox()?;
-    let started = {
-        let (ctx, sandbox, spec, prompt) = (&*ctx, &sandbox, &spec, prompt.as_bytes());
-        ctx.patiently_in_sandbox(|| async move {
-            if let Some(found) = ctx.app.sandbox.find(sandbox, &spec.name).await? {
-                return Ok(found);
-            }
-            ctx.app.sandbox.write_file(sandbox, PROMPT_FILE, prompt).await?;
-            Ok(ctx.app.sandbox.start(sandbox, spec).await?)
-        })
-        .await?
-    };
+    let started = start_once(ctx, &ctx.sandbox()?, &spec, PROMPT_FILE, &prompt).await?;
     ctx.second().command = Some(started.0.clone());
     ctx.record(&[]).await?;
     Ok(started)
-}
-
-async fn choose_keys(ctx: &RunContext, agent: &Agent) -> Result<Vec<crate::domain::key::ChosenKey>, Stop> {
-    let payer = ctx.payer();
-    let model = ctx.app.settings.default_model(agent, None);
-    let model = model.as_deref();
-    let chosen =
-        ctx.patiently(BEFORE_WORK, |_| async move { Ok(ctx.app.choose_keys(agent, model, payer).await?) }).await?;
-    chosen.map_err(|missing| {
-        Stop::Failed(Failure::NoKey { agent: agent.name.clone(), missing, page: ctx.app.keys_url() })
-    })
 }
 
 /// One review on the pull request, looked for before it is made; then the draft is one no more, unless
@@ -171,7 +150,6 @@ async fn publish(ctx: &mut RunContext, agent: &Agent) -> Result<(), Stop> {
         })
         .await?;
     }
-    ctx.second().is_ready = ctx.task.options.draft != Some(true);
     Ok(())
 }
 

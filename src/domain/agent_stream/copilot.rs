@@ -7,7 +7,9 @@ use super::{AgentEvent, AgentFault, kept, str_of, tool_title};
 pub(super) fn events(line: &Value) -> Vec<AgentEvent> {
     let data = line.get("data").unwrap_or(&Value::Null);
     match str_of(line, "/type") {
-        Some("user.message") => vec![AgentEvent::Started { session: None, model: None }],
+        Some("session.tools_updated") => {
+            vec![AgentEvent::Started { session: None, model: str_of(data, "/model").map(ToOwned::to_owned) }]
+        }
         Some("assistant.message") => {
             let text = str_of(data, "/content").filter(|text| !text.is_empty());
             text.map(|text| AgentEvent::Text(kept(text))).into_iter().collect()

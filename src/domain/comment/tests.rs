@@ -126,7 +126,7 @@ fn a_success_names_the_pull_request_and_the_cost() {
 
     `claude` · `claude-sonnet-4-5` · for maria · 2 min 5 s · cost $0.03 as the agent says (120 tokens) · key of this instance · [log](https://h.test/tasks/t1)
 
-    To go on, comment `/agent` and what should be different.
+    To go on, comment `/agent claude` and what should be different.
     ");
 }
 

@@ -85,6 +85,13 @@ pub struct Connector {
     pub saved_at: Millis,
 }
 
+impl Connector {
+    /// What its sealed secrets are bound to.
+    pub fn bound_to(&self) -> String {
+        sealed_for(&self.id, self.owner, &self.transport)
+    }
+}
+
 impl Transport {
     /// Who gets the secrets: a program, or a host.
     pub fn target(&self) -> String {
@@ -177,9 +184,15 @@ pub fn is_variable(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// Those that a task uses. Of two with one name the person's counts. `Err` names one that is asked for
-/// and not there.
-pub fn select(all: Vec<Connector>, wanted: Option<&[String]>) -> Result<Vec<Connector>, String> {
+/// The connectors of a task, and the names of those that it asks for and that are not there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selected {
+    pub connectors: Vec<Connector>,
+    pub missing: Vec<String>,
+}
+
+/// Those that a task uses. Of two with one name the person's counts.
+pub fn select(all: Vec<Connector>, wanted: Option<&[String]>) -> Selected {
     let mut by_name: BTreeMap<String, Connector> = BTreeMap::new();
     for connector in all.into_iter().filter(|connector| connector.is_enabled) {
         let is_personal = matches!(connector.owner, KeyOwner::Person(_));
@@ -187,8 +200,17 @@ pub fn select(all: Vec<Connector>, wanted: Option<&[String]>) -> Result<Vec<Conn
             by_name.insert(connector.name.clone(), connector);
         }
     }
-    let Some(wanted) = wanted else { return Ok(by_name.into_values().collect()) };
-    wanted.iter().map(|name| by_name.remove(name).ok_or_else(|| name.clone())).collect()
+    let Some(wanted) = wanted else {
+        return Selected { connectors: by_name.into_values().collect(), missing: Vec::new() };
+    };
+    let mut selected = Selected::default();
+    for name in wanted {
+        match by_name.remove(name) {
+            Some(connector) => selected.connectors.push(connector),
+            None => selected.missing.push(name.clone()),
+        }
+    }
+    selected
 }
 
 #[cfg(test)]
@@ -233,11 +255,12 @@ mod tests {
                 connector(me, "off", false),
             ]
         };
-        let chosen = select(all(), None).unwrap();
-        let names: Vec<(&str, KeyOwner)> = chosen.iter().map(|one| (one.name.as_str(), one.owner)).collect();
+        let chosen = select(all(), None);
+        let names: Vec<(&str, KeyOwner)> = chosen.connectors.iter().map(|one| (one.name.as_str(), one.owner)).collect();
         assert_eq!(names, [("figma", org), ("linear", me)]);
-        assert_eq!(select(all(), Some(&["figma".to_owned()])).unwrap().len(), 1);
-        assert_eq!(select(all(), Some(&["off".to_owned()])), Err("off".to_owned()));
+        let asked = select(all(), Some(&["figma".to_owned(), "off".to_owned()]));
+        assert_eq!(asked.connectors.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["figma"]);
+        assert_eq!(asked.missing, ["off"]);
     }
 
     #[test]

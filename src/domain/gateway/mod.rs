@@ -8,6 +8,7 @@ pub mod price;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -180,6 +181,9 @@ struct Body {
 struct Tool {
     #[serde(rename = "type")]
     kind: Option<String>,
+    /// Gemini's way to have the vendor fetch addresses, in its two spellings.
+    #[serde(alias = "urlContext")]
+    url_context: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -204,7 +208,7 @@ impl Body {
         }
         let calls_out = |tool: &Tool| {
             let kind = tool.kind.as_deref().unwrap_or("");
-            kind == "mcp" || kind.starts_with("web_fetch")
+            kind == "mcp" || kind.starts_with("web_fetch") || tool.url_context.is_some()
         };
         let has_calls_out = self.tools.iter().flatten().any(calls_out);
         (has_calls_out || !matches!(raw(&self.mcp_servers).as_str(), "null" | "[]")).then_some(Refusal::CallsOut)
@@ -318,6 +322,8 @@ mod tests {
         assert_eq!(refusal(r#"{"mcp_servers":[{"url":"https://evil.test"}]}"#), Some(Refusal::CallsOut));
         assert_eq!(refusal(r#"{"tools":[{"type":"mcp","server_url":"https://evil.test"}]}"#), Some(Refusal::CallsOut));
         assert_eq!(refusal(r#"{"tools":[{"type":"web_fetch_20250910","name":"web_fetch"}]}"#), Some(Refusal::CallsOut));
+        assert_eq!(refusal(r#"{"tools":[{"functionDeclarations":[]},{"urlContext":{}}]}"#), Some(Refusal::CallsOut));
+        assert_eq!(refusal(r#"{"tools":[{"url_context":{}}]}"#), Some(Refusal::CallsOut));
         assert_eq!(refusal(r#"{"tools":[{"name":"Bash"}],"mcp_servers":[],"service_tier":"auto"}"#), None);
         let checked = check_body(Wire::Messages, br#"{"model":"m","max_tokens":32000,"messages":[{"":0}]}"#).unwrap();
         assert_eq!((checked.model.as_deref(), checked.max_output), (Some("m"), Some(32_000)));

@@ -209,6 +209,21 @@ async fn an_answer_with_a_nul_ends_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_retry_of_two_agents_is_two_tasks() {
+    let world = Builder::new(Engine::Sqlite).agent("ours", ADDS).agent("theirs", ADDS).start().await.unwrap();
+    let first = world.comment(PERSON, "/agent ours,theirs add a line").await;
+    assert_eq!(world.ended(first).await, "rocket");
+    world.settled().await;
+    let again = world.comment(PERSON, "/agent ours,theirs retry").await;
+    assert_eq!(world.ended(again).await, "rocket", "{}", world.account().await);
+    world.settled().await;
+    let mut agents: Vec<String> = world.tasks().await.into_iter().map(|task| task.agent).collect();
+    agents.sort();
+    assert_eq!(agents, ["ours", "ours", "theirs", "theirs"]);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_retry_takes_no_options_that_it_would_not_heed() {
     let world = world_that_adds(Engine::Sqlite).await.unwrap();
     let first = world.comment(PERSON, "/agent ours add a line").await;

@@ -1,6 +1,7 @@
 //! One promise per file, in the words of the people who rely on it.
 
 mod comment_to_pull_request;
+mod connectors;
 mod control;
 mod crash_and_resume;
 mod duplicate_delivery;
@@ -14,6 +15,7 @@ mod real_agents;
 mod second_opinion;
 mod secrets_stay_secret;
 mod settings;
+mod stubbed_agents;
 mod vercel_extras;
 mod vercel_sandbox;
 mod webhook_edge;

@@ -4,6 +4,9 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
+use hireling::domain::agent::Provider;
+use hireling::domain::key::KeyOwner;
+use hireling::domain::secret::Secret;
 use tokio::sync::Notify;
 
 use crate::support::vendor::{Reply, Vendor};
@@ -185,6 +188,75 @@ async fn a_monthly_limit_holds_for_the_next_task_too() {
     let answer = world.only_answer().await;
     let sentence = "ours was not started: $0.32 of the $0.30 that one person may spend in a month are spent.";
     assert!(answer.contains(sentence), "{answer}");
+    world.finish().await;
+}
+
+/// The limits by month are the operator's: who brings a key pays for it alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_monthly_limit_does_not_hold_for_a_key_that_was_brought() {
+    let vendor = Vendor::start(|asked| match asked.method.as_str() {
+        "GET" => Reply::json(200, "{}"),
+        _ => Reply::sse(ANSWER),
+    })
+    .await;
+    let builder = Builder::new(Engine::Sqlite)
+        .setting("ANTHROPIC_BASE_URL", &vendor.url)
+        .setting("MAX_COST_PER_PERSON", "$0.30")
+        .gateway_agent("ours", "\"anthropic\"", WAITING);
+    let mut world = builder.start().await.unwrap();
+    let comment = world.comment(PERSON, "/agent ours").await;
+    let client = Client::new(&world).await;
+    assert_eq!(client.ask().await.0, 200);
+    client.let_go("well");
+    assert_eq!(world.ended(comment).await, "rocket");
+    let maria = world.last_task().await.requester.id;
+    let app = world.app(&[]).await;
+    let key = Secret::new(format!("sk-ant-{:032x}", rand::random::<u128>()));
+    app.save_key(KeyOwner::Person(maria), Provider::Anthropic, &key, maria).await.unwrap();
+    app.store.close().await;
+    world.next_issue().await;
+    let comment = world.comment(PERSON, "/agent ours again").await;
+    let client = Client::new(&world).await;
+    assert_eq!((client.ask().await.0, client.ask().await.0), (200, 200));
+    client.let_go("well");
+    assert_eq!(world.ended(comment).await, "rocket");
+    assert!(world.only_answer().await.contains("maria's own key"));
+    world.finish().await;
+}
+
+/// OpenAI's stream tells its usage last: who hangs up before is counted by what the vendor says then.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_breaks_off_before_the_usage_is_told_pays_for_all() {
+    const BEGIN: &str = "data: {\"type\":\"response.output_text.delta\",\"delta\":\"Hello\"}\n\n";
+    const END: &str = "data: {\"type\":\"response.completed\",\"response\":{\"model\":\"gpt-5.4\",\
+        \"usage\":{\"input_tokens\":1200,\"output_tokens\":34}}}\n\n";
+    let hold = Arc::new(Notify::new());
+    let held = Arc::clone(&hold);
+    let vendor = Vendor::start(move |_| {
+        let mut reply = Reply::sse("");
+        (reply.chunks, reply.hold) = (vec![BEGIN.into(), END.into()], Some(Arc::clone(&held)));
+        reply
+    })
+    .await;
+    let script = WAITING.replace("ANTHROPIC", "OPENAI");
+    let builder =
+        Builder::new(Engine::Sqlite).setting("OPENAI_BASE_URL", &vendor.url).setting("OPENAI_API_KEY", "sk-1");
+    let world = builder.gateway_agent("ours", "\"openai\"", &script).start().await.unwrap();
+    let comment = world.comment(PERSON, "/agent ours").await;
+    let client = Client::new(&world).await;
+    let url = format!("{}/gateway/openai/v1/responses", world.url);
+    let call = client.http.post(url).bearer_auth(&client.grant).body(r#"{"model":"gpt-5.4","stream":true}"#);
+    let mut answer = call.send().await.unwrap();
+    answer.chunk().await.unwrap().unwrap();
+    drop(answer);
+    hold.notify_one();
+    let store = world.store().await;
+    let task = world.last_task().await.id;
+    let spent = world.until("the call is counted", async |_| store.spent_by(&task).await.unwrap()).await;
+    assert_eq!((spent.tokens, spent.is_estimate), (1234, false));
+    store.close().await;
+    client.let_go("well");
+    assert_eq!(world.ended(comment).await, "rocket");
     world.finish().await;
 }
 
