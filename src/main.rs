@@ -15,10 +15,12 @@ use hireling::app::Role;
 use hireling::config::{Config, LogConfig, SandboxProvider, Source};
 use hireling::demo;
 use hireling::domain::ids::DeliveryId;
+use hireling::domain::registration::Registration;
 use hireling::ports::clock::Clock as _;
-use hireling::service::{self, Service};
+use hireling::service::{self, Ground};
 use hireling::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// A comment on GitHub becomes a pull request.
 #[derive(Debug, Parser)]
@@ -151,7 +153,18 @@ async fn serve(source: &Source, only: Option<Only>) -> anyhow::Result<bool> {
     let metrics = config.metrics.map(|_| telemetry::start_metrics()).transpose()?;
     // Listening comes first: a stop during the start is heard.
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let service = Service::start(config, role, own_program()?, metrics).await?;
+    let ground = Ground::open(config).await?;
+    if role != Role::Worker && ground.registration().await?.is_none() {
+        let made = CancellationToken::new();
+        let set_up = ground.set_up(tell_link, made.clone());
+        tokio::select! {
+            done = set_up => done?,
+            _ = term.recv() => return Ok(true),
+            _ = int.recv() => return Ok(true),
+        }
+    }
+    let registration = ground.registration().await?.context(service::NO_APP)?;
+    let service = ground.start(registration, role, own_program()?, metrics).await?;
     tracing::info!(address = %service.address, public_url = %service.app.settings.public_url, "listening");
     tokio::select! {
         _ = term.recv() => {}
@@ -160,6 +173,12 @@ async fn serve(source: &Source, only: Option<Only>) -> anyhow::Result<bool> {
     tracing::info!("stopping");
     service.stop().await;
     Ok(true)
+}
+
+/// To the operator's screen and nowhere else: whoever has the link makes the App.
+fn tell_link(link: &str) {
+    tracing::info!("there is no GitHub App yet: set-up is open");
+    eprintln!("\nThere is no GitHub App yet. Open this link to make one:\n\n    {link}\n");
 }
 
 async fn check(source: &Source) -> bool {
@@ -209,9 +228,22 @@ async fn check_database(config: &Config) -> Result<String, String> {
 }
 
 async fn check_github(config: &Config) -> Result<String, String> {
-    let github = service::github(config, Arc::new(SystemClock)).map_err(|error| format!("{error:#}"))?;
+    let clock = Arc::new(SystemClock);
+    let registration = match &config.github.registration {
+        Some(registration) => registration.clone(),
+        None => stored_registration(config).await.map_err(|error| format!("{error:#}"))?,
+    };
+    let github = service::github(config, &registration, clock).map_err(|error| format!("{error:#}"))?;
     let slug = github.app_slug().await.map_err(|error| error.to_string())?;
     Ok(format!("we are {slug}[bot]"))
+}
+
+async fn stored_registration(config: &Config) -> anyhow::Result<Registration> {
+    let store = Store::open(&service::location(&config.database), Access::Visitor).await?;
+    let (vault, _) = service::vaults(config, &SystemClock)?;
+    let stored = service::registration(config, &store, &vault).await;
+    store.close().await;
+    stored?.context(service::NO_APP)
 }
 
 async fn snapshot(source: &Source) -> anyhow::Result<bool> {

@@ -15,11 +15,14 @@ use crate::adapters::github::{self, GitHub};
 use crate::adapters::models::Models;
 use crate::adapters::sandbox::local::LocalSandbox;
 use crate::adapters::sandbox::vercel::{Account, Vercel};
+use crate::adapters::signin::{self, SignIns};
 use crate::adapters::store::{Access, Location, Store};
 use crate::adapters::system::SystemClock;
-use crate::adapters::vault::{Vault, key_beside};
+use crate::adapters::vault::{Vault, hash, key_beside};
+use crate::app::setup::{self, Setup};
 use crate::app::{App, Parts, Role, Settings};
 use crate::config::{Config, Database, SandboxProvider};
+use crate::domain::registration::Registration;
 use crate::domain::secret::Secret;
 use crate::ports::clock::Clock;
 use crate::ports::sandbox::Sandbox;
@@ -48,12 +51,12 @@ pub fn location(database: &Database) -> Location {
     }
 }
 
-pub fn github(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<GitHub> {
+pub fn github(config: &Config, registration: &Registration, clock: Arc<dyn Clock>) -> anyhow::Result<GitHub> {
     let settings = github::Settings {
         web_url: config.github.web_url.clone(),
         api_url: config.github.api_url.clone(),
-        app_id: config.github.app_id,
-        private_keys: config.github.private_keys.clone(),
+        app_id: registration.app_id,
+        private_keys: registration.private_keys.clone(),
     };
     GitHub::new(&settings, clock).map_err(anyhow::Error::msg)
 }
@@ -83,14 +86,22 @@ pub fn sandbox(config: &Config, program: PathBuf, clock: Arc<dyn Clock>) -> anyh
     }
 }
 
-impl Service {
-    /// Opens the database, listens, and starts the loops of `role`.
-    pub async fn start(
-        config: Config,
-        role: Role,
-        program: PathBuf,
-        metrics: Option<PrometheusHandle>,
-    ) -> anyhow::Result<Self> {
+/// What there is before the App is known: settings, database, address, keys.
+#[derive(Debug)]
+pub struct Ground {
+    config: Config,
+    clock: Arc<dyn Clock>,
+    store: Store,
+    vault: Vault,
+    cookies: Vault,
+    listener: std::net::TcpListener,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Ground {
+    /// Opens the database and the address.
+    pub async fn open(config: Config) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = Store::open(&location(&config.database), Access::Service).await?;
         store.expire_all_leases().await?;
@@ -98,20 +109,64 @@ impl Service {
             .await
             .with_context(|| format!("cannot listen on {}; set LISTEN_ADDR or PORT", config.listen))?;
         let address = listener.local_addr()?;
+        let (vault, cookies) = vaults(&config, &*clock)?;
+        Ok(Self { config, clock, store, vault, cookies, listener: listener.into_std()?, address })
+    }
+
+    /// `None`: the App has to be made first.
+    pub async fn registration(&self) -> anyhow::Result<Option<Registration>> {
+        registration(&self.config, &self.store, &self.vault).await
+    }
+
+    pub fn public_url(&self) -> String {
+        self.config.public_url.clone().unwrap_or_else(|| format!("http://{}", self.address))
+    }
+
+    /// Answers `/setup` until the App is made, or until told to stop. `link` is called with the way in.
+    pub async fn set_up(&self, link: impl FnOnce(&str), stop: CancellationToken) -> anyhow::Result<()> {
+        let secret = || Secret::new(hex::encode(self.clock.new_secret()));
+        let setup = Setup {
+            store: self.store.clone(),
+            vault: vaults(&self.config, &*self.clock)?.0,
+            clock: Arc::clone(&self.clock),
+            public_url: self.public_url(),
+            web_url: self.config.github.web_url.clone(),
+            api_url: self.config.github.api_url.clone(),
+            code: secret(),
+            state: secret(),
+        };
+        link(&setup.link());
+        let listener = TcpListener::from_std(self.listener.try_clone()?)?;
+        let router = web::setup_router(setup, stop.clone());
+        web::serve(listener, router, stop, Grace(GRACE)).await;
+        Ok(())
+    }
+
+    /// Starts the loops of `role`.
+    pub async fn start(
+        self,
+        registration: Registration,
+        role: Role,
+        program: PathBuf,
+        metrics: Option<PrometheusHandle>,
+    ) -> anyhow::Result<Service> {
+        let Self { config, clock, store, vault, cookies, listener, address } = self;
         let sandbox = sandbox(&config, program, Arc::clone(&clock))?;
-        let github = github(&config, Arc::clone(&clock))?;
-        let (models, vault) = (Models::new().map_err(anyhow::Error::msg)?, vault(&config, &*clock)?);
-        let webhook_secrets = config.github.webhook_secrets.clone();
-        let metrics_address = config.metrics;
-        let settings = settings(config, address);
-        let app = App::new(Parts { clock, store, github, sandbox, models, vault, settings });
+        let github = github(&config, &registration, Arc::clone(&clock))?;
+        let models = Models::new().map_err(anyhow::Error::msg)?;
+        let signins = signins(&config, &registration)?;
+        let webhook_secrets = registration.webhook_secrets.clone();
+        let (metrics_address, analytics) = (config.metrics, config.analytics.clone());
+        let settings = settings(config, &registration, address);
+        let app = App::new(Parts { clock, store, github, sandbox, models, vault, cookies, signins, settings });
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
         app.start(role, &stop, &tracker).await;
-        let web = Web::new(Arc::clone(&app), webhook_secrets, stop.clone());
+        let web = Web::new(Arc::clone(&app), webhook_secrets, analytics, stop.clone());
         let router = match role {
             Role::All | Role::Web => web::router(Arc::clone(&web)),
             Role::Worker => web::worker_router(Arc::clone(&web)),
         };
+        let listener = TcpListener::from_std(listener)?;
         tracker.spawn(web::serve(listener, router, stop.clone(), Grace(GRACE)));
         if let (Some(address), Some(handle)) = (metrics_address, metrics) {
             let listener = TcpListener::bind(address)
@@ -120,7 +175,33 @@ impl Service {
             tracing::info!(address = %listener.local_addr()?, "figures");
             tracker.spawn(web::serve(listener, web::metrics_router(handle, web), stop.clone(), Grace(GRACE)));
         }
-        Ok(Self { address, app, stop, tracker })
+        Ok(Service { address, app, stop, tracker })
+    }
+}
+
+/// Of the settings, or what `/setup` has stored.
+pub async fn registration(config: &Config, store: &Store, vault: &Vault) -> anyhow::Result<Option<Registration>> {
+    match &config.github.registration {
+        Some(registration) => Ok(Some(registration.clone())),
+        None => setup::stored(store, vault).await.context("the stored GitHub App cannot be read"),
+    }
+}
+
+/// What to do where there is no App.
+pub const NO_APP: &str =
+    "GITHUB_APP_ID is missing: there is no GitHub App yet. `hireling serve` prints a link to make one";
+
+impl Service {
+    /// With an App that is known.
+    pub async fn start(
+        config: Config,
+        role: Role,
+        program: PathBuf,
+        metrics: Option<PrometheusHandle>,
+    ) -> anyhow::Result<Self> {
+        let ground = Ground::open(config).await?;
+        let registration = ground.registration().await?.context(NO_APP)?;
+        ground.start(registration, role, program, metrics).await
     }
 
     /// Takes no more work, hands leases back, leaves sandboxes running, and closes.
@@ -155,26 +236,51 @@ impl Service {
 pub async fn visitor(config: Config, program: PathBuf) -> anyhow::Result<Arc<App>> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store = Store::open(&location(&config.database), Access::Visitor).await?;
+    let (vault, cookies) = vaults(&config, &*clock)?;
+    let registration = registration(&config, &store, &vault).await?.context(NO_APP)?;
     let sandbox = sandbox(&config, program, Arc::clone(&clock))?;
-    let github = github(&config, Arc::clone(&clock))?;
-    let (models, vault) = (Models::new().map_err(anyhow::Error::msg)?, vault(&config, &*clock)?);
+    let github = github(&config, &registration, Arc::clone(&clock))?;
+    let models = Models::new().map_err(anyhow::Error::msg)?;
+    let signins = signins(&config, &registration)?;
     let address = config.listen;
-    Ok(App::new(Parts { clock, store, github, sandbox, models, vault, settings: settings(config, address) }))
+    let settings = settings(config, &registration, address);
+    Ok(App::new(Parts { clock, store, github, sandbox, models, vault, cookies, signins, settings }))
 }
 
-/// The ring of keys that secrets are sealed with.
-fn vault(config: &Config, clock: &dyn Clock) -> anyhow::Result<Vault> {
+/// What seals stored secrets, and what seals the cookies of browsers.
+pub fn vaults(config: &Config, clock: &dyn Clock) -> anyhow::Result<(Vault, Vault)> {
     let keys = match &config.encryption_keys {
         Some(keys) => keys.clone(),
         None => vec![key_beside(&config.database.data_dir(), clock.new_secret()).map_err(anyhow::Error::msg)?],
     };
-    Ok(Vault::new(&keys)?)
+    let cookies = match &config.cookie_key {
+        Some(key) => vec![key.clone()],
+        None => keys.iter().map(|key| Secret::new(hash(&format!("cookies {}", key.expose())))).collect(),
+    };
+    Ok((Vault::new(&keys)?, Vault::new(&cookies)?))
 }
 
-fn settings(config: Config, address: SocketAddr) -> Settings {
-    let mut secrets: Vec<Secret> = config.github.webhook_secrets;
+fn signins(config: &Config, registration: &Registration) -> anyhow::Result<SignIns> {
+    let github = registration.client.as_ref().map(|(id, secret)| signin::Client {
+        id: id.clone(),
+        secret: secret.clone(),
+        web_url: config.github.web_url.clone(),
+        api_url: config.github.api_url.clone(),
+    });
+    let vercel = config.vercel_signin.as_ref().map(|vercel| signin::Client {
+        id: vercel.client_id.clone(),
+        secret: vercel.client_secret.clone(),
+        web_url: vercel.url.clone(),
+        api_url: vercel.url.clone(),
+    });
+    SignIns::new(github, vercel).map_err(anyhow::Error::msg)
+}
+
+fn settings(config: Config, registration: &Registration, address: SocketAddr) -> Settings {
+    let mut secrets: Vec<Secret> = registration.secrets().cloned().collect();
     secrets.extend(config.encryption_keys.unwrap_or_default());
-    secrets.extend(config.github.private_keys);
+    secrets.extend(config.cookie_key);
+    secrets.extend(config.vercel_signin.map(|vercel| vercel.client_secret));
     if let SandboxProvider::Vercel { token, .. } = &config.sandbox {
         secrets.push(token.clone());
     }

@@ -4,6 +4,7 @@
 pub mod github;
 pub mod models;
 pub mod sandbox;
+pub mod signin;
 pub mod store;
 pub mod system;
 pub mod vault;

@@ -74,6 +74,15 @@ impl App {
         Ok(connector)
     }
 
+    /// Whether a stored one opens and leads where it may: the service itself never calls it. `None`:
+    /// there is none of this name.
+    pub async fn check_connector(&self, owner: KeyOwner, name: &str) -> Result<Option<bool>, StoreError> {
+        let Some(connector) = self.store.connector(owner, name).await? else { return Ok(None) };
+        let is_allowed = |url: &str| self.settings.network.names_host_of(url);
+        let is_legal = check(name, &connector.transport, is_allowed).is_ok();
+        Ok(Some(is_legal && self.open_connector(&connector).is_ok()))
+    }
+
     fn open_connector(&self, connector: &Connector) -> Result<Secrets, VaultError> {
         let opened = self.vault.open(&connector.bound_to(), &connector.sealed)?;
         Secrets::from_json(&opened).ok_or(VaultError::Closed)

@@ -122,6 +122,14 @@ impl App {
         }
     }
 
+    /// Asks the vendor about a stored key. `None`: there is none.
+    pub async fn test_stored_key(&self, owner: KeyOwner, provider: Provider) -> Result<Option<KeyTest>, KeyError> {
+        let stored = self.store.keys_owned_by(owner).await?.into_iter().find(|key| key.provider == provider);
+        let Some(stored) = stored else { return Ok(None) };
+        let key = self.vault.open(&sealed_for(&stored.id, owner, provider), &stored.sealed)?;
+        Ok(Some(self.test_key(provider, &key).await))
+    }
+
     /// A stored key, for who may use it. `None`: it was deleted, or is somebody else's.
     pub(crate) async fn open_key(
         &self,

@@ -2,20 +2,24 @@
 //! `receive` (store, then answer), `intake` (decide), `worker` and `run_task` (do), `outbox` (tell),
 //! `sweep` (tidy up).
 
+pub mod access;
 pub mod connectors;
+mod from_page;
 pub mod gateway;
 pub mod identity;
 pub mod intake;
 pub mod keys;
+pub mod live;
 pub mod log_writer;
 pub mod outbox;
+pub mod people;
 pub mod receive;
 pub mod run_task;
+pub mod setup;
 pub mod signals;
 pub mod snapshot;
 pub mod status_comment;
 pub mod sweep;
-pub mod viewers;
 pub mod worker;
 
 use std::collections::HashMap;
@@ -27,7 +31,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::adapters::github::GitHub;
 use crate::adapters::models::Models;
+pub use crate::adapters::signin::SignInError;
+use crate::adapters::signin::SignIns;
 use crate::adapters::store::Store;
+pub use crate::adapters::store::StoreError;
 use crate::adapters::vault::Vault;
 use crate::domain::agent::{Agent, Provider};
 use crate::domain::ids::TaskId;
@@ -71,6 +78,9 @@ pub struct Parts {
     pub sandbox: Arc<dyn Sandbox>,
     pub models: Models,
     pub vault: Vault,
+    /// Seals what browsers keep.
+    pub cookies: Vault,
+    pub signins: SignIns,
     pub settings: Settings,
 }
 
@@ -82,6 +92,8 @@ pub struct App {
     pub sandbox: Arc<dyn Sandbox>,
     pub(crate) models: Models,
     pub(crate) vault: Vault,
+    pub(crate) cookies: Vault,
+    pub signins: SignIns,
     /// Calls of models under way, and those that are being counted.
     pub(crate) places: Arc<gateway::places::Places>,
     pub counting: TaskTracker,
@@ -92,7 +104,8 @@ pub struct App {
     pub(crate) who: WhoWeAre,
     /// Knows the secrets of this instance; runs add theirs.
     pub redactor: Redactor,
-    viewers: viewers::Visibility,
+    answers: access::Answers,
+    followers: live::Followers,
 }
 
 /// Which loops a process runs.
@@ -105,14 +118,15 @@ pub enum Role {
 
 impl App {
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { clock, store, github, sandbox, models, vault, settings } = parts;
+        let Parts { clock, store, github, sandbox, models, vault, cookies, signins, settings } = parts;
         let redactor = Redactor::new(settings.all_secrets());
         Arc::new(Self {
             who: WhoWeAre::new(github.app_id()),
             signals: Signals::default(),
             receiver: Receiver::default(),
             log_writer: log_writer::LogWriter::default(),
-            viewers: viewers::Visibility::default(),
+            answers: access::Answers::default(),
+            followers: live::Followers::default(),
             redactor,
             clock,
             store,
@@ -120,6 +134,8 @@ impl App {
             sandbox,
             models,
             vault,
+            cookies,
+            signins,
             places: Arc::default(),
             counting: TaskTracker::new(),
             settings,

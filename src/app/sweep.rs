@@ -12,6 +12,8 @@ use crate::adapters::store::Standing;
 use crate::domain::run::SandboxId;
 
 const EVERY: Duration = Duration::from_secs(60);
+/// Sessions that are over open nothing; their rows may wait.
+const SESSIONS_EVERY: Duration = Duration::from_secs(3600);
 /// After a sandbox could not be stopped.
 const AGAIN: Duration = Duration::from_secs(15);
 /// Times that stopping one may fail before somebody has to look: it costs money as long as it runs.
@@ -20,10 +22,18 @@ const AT_ONCE: usize = 8;
 
 pub(super) async fn sweep_all(app: Arc<App>, stop: CancellationToken) {
     let mut failed: HashMap<String, u32> = HashMap::new();
+    let mut sessions_at = None;
     loop {
         tokio::select! {
             () = app.sweep_sandboxes(&mut failed) => {}
             () = stop.cancelled() => return,
+        }
+        let now = app.clock.now();
+        if sessions_at.is_none_or(|at| now.since(at) >= SESSIONS_EVERY) {
+            sessions_at = Some(now);
+            if let Err(error) = app.store.sweep_sessions(now).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "sessions that are over were not removed");
+            }
         }
         let wait = if failed.is_empty() { EVERY } else { AGAIN };
         tokio::select! {

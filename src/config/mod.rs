@@ -1,6 +1,7 @@
 //! The only reader of the environment. Everything is read and checked before anything starts; a
 //! fault is one sentence that names the setting and shows no secret.
 
+mod accounts;
 mod models;
 mod read;
 
@@ -16,6 +17,7 @@ use crate::domain::secret::Secret;
 use models::{agents, base_urls, cost_limits, default_models, keys};
 use read::Vars;
 
+pub use accounts::{GitHubConfig, VercelSignIn};
 pub use read::Source;
 
 /// A missing or malformed setting, as one sentence for the operator.
@@ -32,6 +34,12 @@ pub struct Config {
     pub public_url: Option<String>,
     pub database: Database,
     pub github: GitHubConfig,
+    /// `None`: nobody can sign in with Vercel.
+    pub vercel_signin: Option<VercelSignIn>,
+    /// Seals what browsers keep; `None`: made from the key that seals stored secrets.
+    pub cookie_key: Option<Secret>,
+    /// A script of the operator's for the pages.
+    pub analytics: Option<url::Url>,
     pub sandbox: SandboxProvider,
     /// What secrets are sealed with, the first for new ones; `None`: kept beside the SQLite file.
     pub encryption_keys: Option<Vec<Secret>>,
@@ -73,15 +81,6 @@ impl Database {
             Self::Postgres { .. } => PathBuf::from("data"),
         }
     }
-}
-
-#[derive(Debug, Clone)]
-pub struct GitHubConfig {
-    pub web_url: String,
-    pub api_url: String,
-    pub app_id: i64,
-    pub private_keys: Vec<Secret>,
-    pub webhook_secrets: Vec<Secret>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +125,10 @@ impl Config {
             public_url: vars.url("PUBLIC_URL")?,
             encryption_keys: encryption_keys(&vars, &database)?,
             database,
-            github: github(&vars)?,
+            github: accounts::github(&vars)?,
+            vercel_signin: accounts::vercel_signin(&vars)?,
+            cookie_key: accounts::cookie_key(&vars)?,
+            analytics: accounts::analytics(&vars)?,
             sandbox: sandbox(&vars)?,
             keys: keys(&vars)?,
             base_urls: base_urls(&vars)?,
@@ -213,29 +215,6 @@ fn check_tls(name: &str, text: &str) -> Result<()> {
     }
 }
 
-fn github(vars: &Vars<'_>) -> Result<GitHubConfig> {
-    let app_id = vars.required("GITHUB_APP_ID")?;
-    let app_id = app_id
-        .parse()
-        .ok()
-        .filter(|id| *id > 0)
-        .ok_or_else(|| ConfigError("GITHUB_APP_ID has to be the App's number".to_owned()))?;
-    let webhook_secrets = vars.secrets("GITHUB_WEBHOOK_SECRET")?;
-    if webhook_secrets.is_empty() {
-        return Err(ConfigError("GITHUB_WEBHOOK_SECRET is missing".to_owned()));
-    }
-    if webhook_secrets.iter().any(|secret| secret.expose().len() < MIN_SECRET_BYTES) {
-        return Err(ConfigError(format!("GITHUB_WEBHOOK_SECRET has fewer than {MIN_SECRET_BYTES} characters")));
-    }
-    Ok(GitHubConfig {
-        web_url: vars.url("GITHUB_URL")?.unwrap_or_else(|| "https://github.com".to_owned()),
-        api_url: vars.url("GITHUB_API_URL")?.unwrap_or_else(|| "https://api.github.com".to_owned()),
-        app_id,
-        private_keys: read::pem_keys(&vars.required("GITHUB_APP_PRIVATE_KEY")?)?,
-        webhook_secrets,
-    })
-}
-
 fn sandbox(vars: &Vars<'_>) -> Result<SandboxProvider> {
     let token = vars.text("SANDBOX_VERCEL_TOKEN")?;
     match (vars.text("SANDBOX_PROVIDER")?.as_deref(), token) {
@@ -292,7 +271,7 @@ fn metrics(vars: &Vars<'_>) -> Result<Option<SocketAddr>> {
 }
 
 /// Every setting that is read, in the order of the README's table. A test compares.
-pub const SETTINGS: [&str; 43] = [
+pub const SETTINGS: [&str; 52] = [
     "LISTEN_ADDR",
     "PORT",
     "PUBLIC_URL",
@@ -302,6 +281,9 @@ pub const SETTINGS: [&str; 43] = [
     "GITHUB_APP_ID",
     "GITHUB_APP_PRIVATE_KEY",
     "GITHUB_WEBHOOK_SECRET",
+    "GITHUB_CLIENT_ID",
+    "NEXT_PUBLIC_GITHUB_CLIENT_ID",
+    "GITHUB_CLIENT_SECRET",
     "GITHUB_URL",
     "GITHUB_API_URL",
     "SANDBOX_PROVIDER",
@@ -309,8 +291,13 @@ pub const SETTINGS: [&str; 43] = [
     "SANDBOX_VERCEL_TEAM_ID",
     "SANDBOX_VERCEL_PROJECT_ID",
     "VERCEL_API_URL",
+    "VERCEL_CLIENT_ID",
+    "NEXT_PUBLIC_VERCEL_CLIENT_ID",
+    "VERCEL_CLIENT_SECRET",
+    "VERCEL_OAUTH_URL",
     "SANDBOX_NETWORK",
     "ENCRYPTION_KEY",
+    "JWE_SECRET",
     "ANTHROPIC_API_KEY",
     "OPENAI_API_KEY",
     "CURSOR_API_KEY",
@@ -333,6 +320,7 @@ pub const SETTINGS: [&str; 43] = [
     "MAX_COST_PER_REPOSITORY",
     "MAX_COST_PER_MONTH",
     "MAX_CONCURRENT_TASKS",
+    "WEB_ANALYTICS_SCRIPT",
     "METRICS_ADDR",
     "LOG_FORMAT",
     "RUST_LOG",

@@ -24,8 +24,9 @@ fn four_settings_are_enough() {
     let config = Config::from_source(&Source::from_pairs(good())).unwrap();
     assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.database, Database::Sqlite("data/hireling.db".into()));
-    assert_eq!(config.github.webhook_secrets, [Secret::new("new-secret"), Secret::new("old-secret")]);
-    assert!(config.github.private_keys[0].expose().contains("\nabc\n"));
+    let app = config.github.registration.unwrap();
+    assert_eq!(app.webhook_secrets, [Secret::new("new-secret"), Secret::new("old-secret")]);
+    assert!(app.private_keys[0].expose().contains("\nabc\n"));
     assert_eq!(config.max_sandbox_duration, Duration::from_secs(2700));
     assert_eq!(config.base_urls[&Provider::Anthropic], "https://api.anthropic.com");
 }
@@ -57,6 +58,10 @@ fn a_fault_names_its_setting_and_shows_no_secret() {
         ("METRICS_ADDR", "yes"),
         ("LOG_FORMAT", "xml"),
         ("GITHUB_API_URL", "ftp://x"),
+        ("GITHUB_CLIENT_ID", "Iv1.abc"),
+        ("VERCEL_CLIENT_SECRET", "s3cr3t"),
+        ("JWE_SECRET", "s3cr3t"),
+        ("WEB_ANALYTICS_SCRIPT", "http://x/script.js"),
     ] {
         let error = with(name, value).expect_err(name).to_string();
         assert!(error.contains(name), "{name}: {error}");
@@ -103,6 +108,6 @@ fn a_key_may_be_base64_or_in_a_file() {
         pairs.retain(|(known, _)| *known != "GITHUB_APP_PRIVATE_KEY");
         pairs.push((name, value));
         let config = Config::from_source(&Source::from_pairs(pairs)).unwrap();
-        assert!(config.github.private_keys[0].expose().contains("\nabc\n"));
+        assert!(config.github.registration.unwrap().private_keys[0].expose().contains("\nabc\n"));
     }
 }

@@ -48,6 +48,7 @@ pub async fn run(order: Order, source: &Source, program: PathBuf) -> anyhow::Res
         None => github.add_repository(REPO, &agent::SAMPLE).await?,
     }
     github.set_permission(REPO, PERSON, "write").await;
+    github.set_owner(PERSON).await;
     let config = config(&order, source, &github, dir.path())?;
     let agent = order.agent.clone().unwrap_or_else(|| agent::NAME.to_owned());
     let service = Service::start(config, Role::All, program, None).await?;
@@ -104,6 +105,8 @@ fn config(order: &Order, source: &Source, github: &Standin, dir: &std::path::Pat
         ("GITHUB_APP_ID", &app_id),
         ("GITHUB_APP_PRIVATE_KEY", github.private_key.expose()),
         ("GITHUB_WEBHOOK_SECRET", github.webhook_secret.expose()),
+        ("GITHUB_CLIENT_ID", github.client_id),
+        ("GITHUB_CLIENT_SECRET", github.client_secret.expose()),
         ("GITHUB_URL", &github.url),
         ("GITHUB_API_URL", &api_url),
         ("SANDBOX_PROVIDER", if source.names_a_stand_in_for_vercel() { "vercel" } else { "local" }),

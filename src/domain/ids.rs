@@ -139,6 +139,14 @@ impl Millis {
         i64::from(date.year()) * 12 + i64::from(date.month0())
     }
 
+    /// The first moment of its month in UTC.
+    pub fn start_of_month(self) -> Self {
+        use chrono::Datelike as _;
+        let date = chrono::DateTime::from_timestamp_millis(self.0).unwrap_or_default();
+        let day = i64::from(date.day0());
+        Self((self.day() - day) * 86_400_000)
+    }
+
     /// GitHub's form, `2026-11-22T10:00:00Z`.
     pub fn rfc3339(self) -> String {
         chrono::DateTime::from_timestamp_millis(self.0)
@@ -174,5 +182,6 @@ mod tests {
         assert_eq!(at.rfc3339(), "2026-11-22T10:00:00Z");
         assert_eq!(at.for_people(), "2026-11-22 10:00 UTC");
         assert_eq!(at.day(), 20_779);
+        assert_eq!(at.start_of_month().rfc3339(), "2026-11-01T00:00:00Z");
     }
 }

@@ -57,9 +57,13 @@ pub struct LogEntry {
 
 /// No terminal sequences, no carriage returns, no control characters (threat T22).
 fn plain(text: &str) -> String {
+    cut_marked(&visible(text), MAX_LINE_BYTES)
+}
+
+/// What a terminal would show of a text.
+pub fn visible(text: &str) -> String {
     let stripped = anstream::adapter::strip_str(text).to_string();
-    let visible: String = stripped.chars().filter(|c| *c == '\t' || *c == '\n' || !c.is_control()).collect();
-    cut_marked(&visible, MAX_LINE_BYTES)
+    stripped.chars().filter(|c| *c == '\t' || *c == '\n' || !c.is_control()).collect()
 }
 
 /// What of an event a reader of the log sees.

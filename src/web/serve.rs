@@ -12,6 +12,9 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tower_http::add_extension::AddExtension;
+
+use super::limits::Peer;
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CONNECTIONS: usize = 2_000;
@@ -30,14 +33,14 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
         let accepted = tokio::select! {
             place = Arc::clone(&places).acquire_owned() => match place {
                 Ok(place) => tokio::select! {
-                    accepted = listener.accept() => accepted.map(|(stream, _)| (stream, place)),
+                    accepted = listener.accept() => accepted.map(|(stream, peer)| (stream, Peer(peer.ip()), place)),
                     () = stop.cancelled() => break,
                 },
                 Err(_) => break,
             },
             () = stop.cancelled() => break,
         };
-        let (stream, place) = match accepted {
+        let (stream, peer, place) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Too many open files, most likely: it passes when connections end.
@@ -48,7 +51,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
         };
         // Answers are small: waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
+        let service = TowerToHyperService::new(AddExtension::new(router.clone(), peer));
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             if let Err(error) = connection.await {

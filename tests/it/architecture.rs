@@ -149,5 +149,6 @@ fn the_manifest_asks_for_exactly_what_is_used() {
             }
         }
     }
+    used.extend(hireling::adapters::github::ABOUT_PEOPLE.map(|(name, level)| (name.to_owned(), level.to_owned())));
     assert_eq!(manifest.default_permissions, used);
 }

@@ -10,7 +10,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::{GitHub, GitHubError, Place, Result};
+use super::{Answer, GitHub, GitHubError, Place, Result};
 use crate::domain::ids::{InstallationId, Millis, RepositoryId};
 use crate::domain::secret::Secret;
 
@@ -59,8 +59,8 @@ impl AppKey {
 }
 
 #[derive(Debug, Clone)]
-struct Token {
-    value: Secret,
+pub(super) struct Token {
+    pub value: Secret,
     minted_at: Millis,
     renew_at: Millis,
 }
@@ -84,9 +84,11 @@ struct Claims {
 }
 
 #[derive(Serialize)]
-struct NarrowTo {
-    repository_ids: [i64; 1],
-    permissions: HashMap<&'static str, &'static str>,
+pub(super) struct NarrowTo {
+    /// `None`: it is not about repositories.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository_ids: Option<[i64; 1]>,
+    pub permissions: HashMap<&'static str, &'static str>,
 }
 
 #[derive(Deserialize)]
@@ -172,24 +174,37 @@ impl GitHub {
     }
 
     async fn mint(&self, place: &Place<'_>, scope: Scope) -> Result<Token> {
-        let path = format!("/app/installations/{}/access_tokens", place.installation);
         let narrow = NarrowTo {
-            repository_ids: [place.repository.0],
+            repository_ids: Some([place.repository.0]),
             permissions: scope.permissions().iter().copied().collect(),
         };
-        let minted: Minted = self.as_app(Method::POST, &path, Some(&narrow)).await?;
+        self.mint_narrowed(place.installation, &narrow).await
+    }
+
+    pub(super) async fn mint_narrowed(&self, installation: InstallationId, narrow: &NarrowTo) -> Result<Token> {
+        let path = format!("/app/installations/{installation}/access_tokens");
+        let minted: Minted = self.as_app(Method::POST, &path, Some(narrow)).await?;
         let now = self.clock.now();
         let expires = Millis::parse_rfc3339(&minted.expires_at).unwrap_or(now);
         Ok(Token { value: Secret::new(minted.token), minted_at: now, renew_at: Millis(expires.0 - RENEW_BEFORE_MS) })
     }
 
     /// One call as the App, with each of its keys until GitHub takes one.
-    async fn as_app<B: Serialize + Sync, T: serde::de::DeserializeOwned>(
+    pub(super) async fn as_app<B: Serialize + Sync, T: serde::de::DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         body: Option<&B>,
     ) -> Result<T> {
+        self.answer_as_app(method, path, body).await?.json()
+    }
+
+    pub(super) async fn answer_as_app<B: Serialize + Sync>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<Answer> {
         let start = self.auth.current.load(Ordering::Relaxed);
         let count = self.auth.keys.len().max(1);
         for turn in 0..count {
@@ -199,7 +214,7 @@ impl GitHub {
                 Err(GitHubError::Unauthorized) if turn + 1 < count => {}
                 answer => {
                     self.auth.current.store(which, Ordering::Relaxed);
-                    return answer?.json();
+                    return answer;
                 }
             }
         }

@@ -7,7 +7,9 @@ mod commits;
 mod error;
 mod graphql;
 mod issues;
+mod manifest;
 mod payload;
+mod people;
 mod pulls;
 mod repos;
 
@@ -27,7 +29,9 @@ use crate::ports::clock::Clock;
 pub use auth::{AppKey, Scope};
 pub use commits::{FileContent, NewCommit};
 pub use error::GitHubError;
+pub use manifest::{Registered, convert};
 pub use payload::decode;
+pub use people::{ABOUT_PEOPLE, Owner};
 pub use pulls::{NewPull, Pull};
 pub use repos::{CommitInfo, Permission, Repository};
 
@@ -216,7 +220,9 @@ impl GitHub {
                 .await
                 .map_err(|error| GitHubError::Unavailable(format!("the answer broke off: {error}")))?
                 .to_bytes();
-            if parts.status.is_success() && parts.status != StatusCode::ACCEPTED {
+            // A 202 is "later", but where a delivery is asked for again.
+            let is_later = parts.status == StatusCode::ACCEPTED && !path.ends_with("/attempts");
+            if parts.status.is_success() && !is_later {
                 let link = parts.headers.get(header::LINK).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
                 return Ok(Answer { body, link });
             }

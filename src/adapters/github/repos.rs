@@ -30,11 +30,6 @@ pub struct CommitInfo {
 }
 
 #[derive(Deserialize)]
-struct PermissionAnswer {
-    permission: String,
-}
-
-#[derive(Deserialize)]
 struct RepositoryAnswer {
     default_branch: String,
     #[serde(default)]
@@ -62,19 +57,6 @@ struct CommitAnswer {
 }
 
 impl GitHub {
-    /// Asked anew each time: `author_association` in a payload may be stale, and says MEMBER for
-    /// people who cannot write.
-    pub async fn permission(&self, place: &Place<'_>, login: &str) -> Result<Permission> {
-        let path = format!("/repos/{}/collaborators/{}/permission", place.name, segment(login));
-        let answer: PermissionAnswer = self.get(place, Scope::Talk, &path).await?;
-        Ok(match answer.permission.as_str() {
-            "admin" => Permission::Admin,
-            "write" | "maintain" => Permission::Write,
-            "read" | "triage" => Permission::Read,
-            _ => Permission::None,
-        })
-    }
-
     pub async fn repository(&self, place: &Place<'_>) -> Result<Repository> {
         let answer: RepositoryAnswer = self.get(place, Scope::Talk, &format!("/repos/{}", place.name)).await?;
         let is_public = match answer.visibility.as_deref() {

@@ -62,6 +62,18 @@ impl Store {
         Ok(())
     }
 
+    /// Those of one owner alone.
+    pub async fn connectors_owned_by(&self, owner: KeyOwner) -> Result<Vec<Connector>> {
+        let rows: Vec<ConnectorRow> = read!(self, |pool| {
+            sqlx::query_as("SELECT * FROM connectors WHERE owner_kind = $1 AND owner_id = $2 ORDER BY name")
+                .bind(owner.kind())
+                .bind(owner.id())
+                .fetch_all(pool)
+                .await
+        })?;
+        rows.into_iter().map(ConnectorRow::connector).collect()
+    }
+
     /// Those of a person and of an installation, switched off or not.
     pub async fn connectors_of(&self, person: UserId, installation: InstallationId) -> Result<Vec<Connector>> {
         let rows: Vec<ConnectorRow> = read!(self, |pool| {
@@ -91,6 +103,21 @@ impl Store {
     }
 
     /// Whether there was one.
+    /// Switches one on or off. False: there is none of this name.
+    pub async fn switch_connector(&self, owner: KeyOwner, name: &str, on: bool) -> Result<bool> {
+        let changed = write!(self, |pool| {
+            sqlx::query("UPDATE connectors SET is_enabled = $4 WHERE owner_kind = $1 AND owner_id = $2 AND name = $3")
+                .bind(owner.kind())
+                .bind(owner.id())
+                .bind(name)
+                .bind(on)
+                .execute(pool)
+                .await
+                .map(|done| done.rows_affected())
+        })?;
+        Ok(changed == 1)
+    }
+
     pub async fn delete_connector(&self, owner: KeyOwner, name: &str) -> Result<bool> {
         Ok(write!(self, |pool| {
             sqlx::query("DELETE FROM connectors WHERE owner_kind = $1 AND owner_id = $2 AND name = $3")

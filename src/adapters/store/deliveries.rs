@@ -121,7 +121,7 @@ macro_rules! decide_in {
 
 pub(super) use decide_in;
 
-fn unpack(packed: Option<&[u8]>, guid: &str) -> Result<Vec<u8>> {
+pub(super) fn unpack(packed: Option<&[u8]>, guid: &str) -> Result<Vec<u8>> {
     let corrupt = || StoreError::Corrupt { table: "deliveries", column: "body", id: guid.to_owned() };
     let mut body = Vec::new();
     let reader = DeflateDecoder::new(packed.ok_or_else(corrupt)?);

@@ -80,6 +80,18 @@ impl Store {
         rows.into_iter().map(KeyRow::key).collect()
     }
 
+    /// Those of one owner alone.
+    pub async fn keys_owned_by(&self, owner: KeyOwner) -> Result<Vec<StoredKey>> {
+        let rows: Vec<KeyRow> = read!(self, |pool| {
+            sqlx::query_as("SELECT * FROM keys WHERE owner_kind = $1 AND owner_id = $2 ORDER BY provider")
+                .bind(owner.kind())
+                .bind(owner.id())
+                .fetch_all(pool)
+                .await
+        })?;
+        rows.into_iter().map(KeyRow::key).collect()
+    }
+
     pub async fn key(&self, id: &KeyId) -> Result<Option<StoredKey>> {
         let row: Option<KeyRow> = read!(self, |pool| {
             sqlx::query_as("SELECT * FROM keys WHERE id = $1").bind(&id.0).fetch_optional(pool).await

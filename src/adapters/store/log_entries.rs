@@ -45,7 +45,7 @@ fn pack(lines: &[Line]) -> Vec<u8> {
     packer.finish().unwrap_or_default()
 }
 
-fn unpack(row: &ChunkRow, task: &TaskId) -> Result<Vec<LogEntry>> {
+pub(super) fn unpack(row: &ChunkRow, task: &TaskId) -> Result<Vec<LogEntry>> {
     let corrupt = || StoreError::Corrupt { table: "log_entries", column: "body", id: format!("{task}:{}", row.seq) };
     let mut json = Vec::new();
     let mut reader = DeflateDecoder::new(row.body.as_slice()).take(MAX_CHUNK_BYTES);

@@ -204,44 +204,50 @@ impl Store {
         asked: &Asked<'_>,
         effects: impl Fn(&Task) -> Vec<Effect> + Send + Sync,
     ) -> Result<Vec<Task>> {
-        let (by, now) = (asked.by, asked.now);
-        let cancelled = TaskState::Queued.on(TaskEvent::Ended(Outcome::Cancelled))?;
         let mut open = self.open_tasks(repository, issue).await?;
         open.retain(|task| task.triggered_at <= asked.written_at);
         let mut stopped = Vec::new();
         for task in open {
-            let promised = effects(&task);
-            let ended = in_tx!(self, |conn| {
-                let ended = sqlx::query(
-                    "UPDATE tasks SET state = $2, cancelled_by = $3, finished_at = $4 WHERE id = $1 AND state = 'queued'",
-                )
-                .bind(&task.id.0)
-                .bind(cancelled.name())
-                .bind(by)
-                .bind(now.0)
-                .execute(&mut *conn)
-                .await?
-                .rows_affected()
-                    == 1;
-                if ended {
-                    promise_in!(conn, &promised, now);
-                }
-                ended
-            });
-            let asked = ended
-                || write!(self, |pool| {
-                    sqlx::query("UPDATE tasks SET cancelled_by = coalesce(cancelled_by, $2) WHERE id = $1 AND state = 'running'")
-                        .bind(&task.id.0)
-                        .bind(by)
-                        .execute(pool)
-                        .await
-                        .map(|done| done.rows_affected() == 1)
-                })?;
-            if asked {
+            if self.cancel_one(&task, asked, &effects(&task)).await? {
                 stopped.push(task);
             }
         }
         Ok(stopped)
+    }
+
+    /// Asks one task to stop: queued, it ends here with its effects; running, its worker stops it. False:
+    /// it is over.
+    pub async fn cancel_one(&self, task: &Task, asked: &Asked<'_>, effects: &[Effect]) -> Result<bool> {
+        let (by, now) = (asked.by, asked.now);
+        let cancelled = TaskState::Queued.on(TaskEvent::Ended(Outcome::Cancelled))?;
+        let ended = in_tx!(self, |conn| {
+            let ended = sqlx::query(
+                "UPDATE tasks SET state = $2, cancelled_by = $3, finished_at = $4 WHERE id = $1 AND state = 'queued'",
+            )
+            .bind(&task.id.0)
+            .bind(cancelled.name())
+            .bind(by)
+            .bind(now.0)
+            .execute(&mut *conn)
+            .await?
+            .rows_affected()
+                == 1;
+            if ended {
+                promise_in!(conn, effects, now);
+            }
+            ended
+        });
+        Ok(ended
+            || write!(self, |pool| {
+                sqlx::query(
+                    "UPDATE tasks SET cancelled_by = coalesce(cancelled_by, $2) WHERE id = $1 AND state = 'running'",
+                )
+                .bind(&task.id.0)
+                .bind(by)
+                .execute(pool)
+                .await
+                .map(|done| done.rows_affected() == 1)
+            })?)
     }
 
     async fn open_tasks(&self, repository: RepositoryId, issue: IssueNumber) -> Result<Vec<Task>> {

@@ -10,6 +10,22 @@ use crate::domain::task::{Outcome, Task};
 /// Tasks and deliveries shown by `status` and `why`.
 const SHOWN: i64 = 10;
 
+/// Tells that a task was stopped before it began.
+pub(in crate::app) fn cancelled_in_queue(task: &Task, by: &str) -> Vec<Effect> {
+    vec![
+        Effect::Reply {
+            thread: task.thread.clone(),
+            key: format!("cancelled:{}", task.id),
+            markdown: reply::cancelled_in_queue(&task.agent, by),
+        },
+        Effect::SwapReaction {
+            thread: task.thread.clone(),
+            subject: task.subject,
+            reaction: Reaction::of(Outcome::Cancelled),
+        },
+    ]
+}
+
 /// What `cancel` met.
 pub(super) struct Cancelled {
     pub tasks: usize,
@@ -26,7 +42,7 @@ impl App {
             let keys = self.choose_keys(agent, model.as_deref(), payer).await?;
             lines.push(AgentLine {
                 name: agent.name.clone(),
-                is_default: agent.name == self.settings.default_agent,
+                is_default: agent.name == self.default_agent_of(case),
                 key: match keys {
                     _ if agent.access.is_empty() => "needs none".to_owned(),
                     Ok(keys) => keys.first().map(|key| key.whose(&case.sender.login)).unwrap_or_default(),
@@ -61,20 +77,7 @@ impl App {
     /// Stops what is queued or running on the thread, and the sandboxes that were kept.
     pub(super) async fn cancel(&self, case: &Case<'_>) -> Result<Cancelled, Hindrance> {
         let by = &case.sender.login;
-        let effects = |task: &Task| {
-            vec![
-                Effect::Reply {
-                    thread: task.thread.clone(),
-                    key: format!("cancelled:{}", task.id),
-                    markdown: reply::cancelled_in_queue(&task.agent, by),
-                },
-                Effect::SwapReaction {
-                    thread: task.thread.clone(),
-                    subject: task.subject,
-                    reaction: Reaction::of(Outcome::Cancelled),
-                },
-            ]
-        };
+        let effects = |task: &Task| cancelled_in_queue(task, by);
         let thread = case.thread;
         let asked = Asked { by, written_at: case.writing.written_at, now: case.now };
         let stopped = self.store.cancel_thread(thread.repository, thread.issue, &asked, effects).await?;

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
+use super::from_page::RETRY_EVENT;
 use super::keys::Payer;
 use crate::adapters::github::{GitHubError, Permission, Place, decode};
 use crate::adapters::store::{Admission, Admit, Decision, Limits, PendingDelivery, StoreError};
@@ -21,8 +22,10 @@ use crate::domain::decision::DecisionCode;
 use crate::domain::delivery::{Notice, Opening, Sorted, Writing, sort};
 use crate::domain::effect::{Effect, Reaction};
 use crate::domain::ids::{DeliveryId, Millis};
+use crate::domain::preferences::Preferences;
 use crate::domain::reply;
 use crate::domain::task::{Requester, Thread};
+pub(super) use answers::cancelled_in_queue;
 use plan::Plan;
 
 /// While one process decides on a delivery, others leave it alone for this long.
@@ -57,6 +60,8 @@ struct Case<'a> {
     sender: &'a Requester,
     writing: &'a Writing,
     account: &'a str,
+    /// Of the sender, once it is known that something is wanted.
+    preferences: Preferences,
     now: Millis,
 }
 
@@ -169,6 +174,9 @@ impl App {
     }
 
     async fn decide(&self, pending: &PendingDelivery) -> Result<(), Hindrance> {
+        if pending.event == RETRY_EVENT {
+            return self.decide_retry(pending).await;
+        }
         let Some(notice) = decode(&pending.event, &pending.body) else {
             return self
                 .record(pending, DecisionCode::EventNotUsed, serde_json::json!({ "why": "unreadable" }), &[])
@@ -190,7 +198,8 @@ impl App {
             return self.record(pending, DecisionCode::NoCommand, serde_json::Value::Null, &[]).await;
         };
         let now = self.clock.now();
-        let case = Case { pending, thread, sender, writing, account: &notice.account, now };
+        let preferences = Preferences::default();
+        let case = Case { pending, thread, sender, writing, account: &notice.account, preferences, now };
         self.decide_commands(&case, identity.handle).await
     }
 
@@ -215,8 +224,19 @@ impl App {
             let facts = serde_json::json!({ "permission": format!("{permission:?}").to_lowercase() });
             return self.record(case.pending, DecisionCode::NoPermission, facts, &effects).await;
         }
+        let case = &Case { preferences: self.preferences_of(case.sender).await?, ..*case };
         let plan = self.plan(case, &handle, commands).await?;
         self.carry_out(case, plan).await
+    }
+
+    async fn preferences_of(&self, sender: &Requester) -> Result<Preferences, Hindrance> {
+        Ok(self.store.person(sender.id).await?.map(|person| person.preferences).unwrap_or_default())
+    }
+
+    /// The agent of a command that names none.
+    fn default_agent_of(&self, case: &Case<'_>) -> String {
+        let own = case.preferences.agent.as_deref().filter(|name| self.settings.agent(name).is_some());
+        own.unwrap_or(&self.settings.default_agent).to_owned()
     }
 
     async fn permission_of(&self, case: &Case<'_>) -> Result<Permission, Hindrance> {
@@ -283,7 +303,8 @@ impl App {
         if plan.tasks.is_empty() {
             return self.record(case.pending, code, facts, &effects).await;
         }
-        let limits = Limits { per_day: self.settings.max_per_day, waiting: MAX_WAITING };
+        let per_day = case.preferences.per_day(self.settings.max_per_day);
+        let limits = Limits { per_day, waiting: MAX_WAITING };
         let decision =
             Decision { seq: case.pending.seq, code, facts: facts.to_string(), at: case.now, effects: &effects };
         let admission = self.store.admit(&Admit { decision, tasks: &plan.tasks, limits }).await?;

@@ -1,11 +1,15 @@
 //! Commands that make tasks: new work, and what goes on with or repeats earlier work.
 
 use super::plan::Plan;
-use super::{Case, Hindrance};
+use super::{Case, Hindrance, place};
+use crate::adapters::github::Permission;
+use crate::adapters::store::PendingDelivery;
 use crate::app::App;
+use crate::app::from_page::RetryAsked;
 use crate::domain::agent::Agent;
 use crate::domain::command::{Command, Options, Verb};
 use crate::domain::decision::DecisionCode;
+use crate::domain::delivery::Writing;
 use crate::domain::failure::no_key;
 use crate::domain::ids::TaskId;
 use crate::domain::key::ChosenKey;
@@ -36,6 +40,17 @@ fn branch_for(command: &Command, agent: &str) -> Option<String> {
     Some(if command.agents.len() > 1 { format!("{branch}-{agent}") } else { branch.clone() })
 }
 
+/// The same once more.
+fn again(last: &Task) -> Wanted {
+    Wanted {
+        agent: last.agent.clone(),
+        // The branch of that name is there already.
+        options: Options { branch: None, is_retry: true, ..last.options.clone() },
+        request: last.request.clone(),
+        inputs_of: Some(last.id.clone()),
+    }
+}
+
 impl App {
     pub(super) async fn plan_work(
         &self,
@@ -51,7 +66,7 @@ impl App {
             return Ok(());
         }
         let agents = match command.agents.is_empty() {
-            true => vec![self.settings.default_agent.clone()],
+            true => vec![self.default_agent_of(case)],
             false => command.agents.clone(),
         };
         for name in agents {
@@ -61,17 +76,15 @@ impl App {
                 plan.replies.push(self.reply(case, &key, reply::agent_unavailable(&name)));
                 continue;
             };
-            if let Some((code, markdown)) = self.why_not(case, agent, &command.options).await? {
+            let options = Options { branch: branch_for(&command, &name), ..command.options.clone() };
+            let options = case.preferences.complete(options, &name);
+            if let Some((code, markdown)) = self.why_not(case, agent, &options).await? {
                 plan.refusals.push(code);
                 plan.replies.push(self.reply(case, &key, markdown));
                 continue;
             }
-            let wanted = Wanted {
-                options: Options { branch: branch_for(&command, &name), ..command.options.clone() },
-                agent: name,
-                request: self.redactor.redact(&command.request),
-                inputs_of: None,
-            };
+            let wanted =
+                Wanted { options, agent: name, request: self.redactor.redact(&command.request), inputs_of: None };
             plan.tasks.push(self.new_task(case, ordinal, wanted));
         }
         Ok(())
@@ -126,7 +139,7 @@ impl App {
                 plan.replies.push(self.reply(case, &key, reply::agent_unavailable(&last.agent)));
                 continue;
             };
-            let wanted = self.wanted_again(&command, last);
+            let wanted = self.wanted_again(case, &command, last);
             match self.why_not(case, agent, &wanted.options).await? {
                 Some((code, markdown)) => {
                     plan.refusals.push(code);
@@ -138,24 +151,67 @@ impl App {
         Ok(())
     }
 
-    fn wanted_again(&self, command: &Command, last: &Task) -> Wanted {
+    /// Decides what a person asked for on the page of a task.
+    pub(super) async fn decide_retry(&self, pending: &PendingDelivery) -> Result<(), Hindrance> {
+        let asked: Option<RetryAsked> = serde_json::from_slice(&pending.body).ok();
+        let task = match &asked {
+            Some(asked) => self.store.task(&asked.task).await?,
+            None => None,
+        };
+        let (Some(asked), Some(task)) = (asked, task) else {
+            return self.record(pending, DecisionCode::EventNotUsed, serde_json::Value::Null, &[]).await;
+        };
+        let writing = Writing {
+            subject: task.subject,
+            text: String::new(),
+            written_at: pending.received_at,
+            author: asked.by.id.0,
+            via_app: None,
+        };
+        let case = Case {
+            pending,
+            thread: &task.thread,
+            sender: &asked.by,
+            writing: &writing,
+            account: &task.thread.name.owner,
+            preferences: self.preferences_of(&asked.by).await?,
+            now: self.clock.now(),
+        };
+        let permission = self.github.permission_of(&place(case.thread), &asked.by.login, asked.by.id).await?;
+        if permission < Permission::Write || !task.state.is_finished() {
+            let code = if task.state.is_finished() { DecisionCode::NoPermission } else { DecisionCode::Duplicate };
+            return self.record(pending, code, serde_json::Value::Null, &[]).await;
+        }
+        let mut plan = Plan::default();
+        let wanted = again(&task);
+        match self.settings.agent(&task.agent) {
+            None => plan.refusals.push(DecisionCode::UnknownAgent),
+            Some(agent) => match self.why_not(&case, agent, &wanted.options).await? {
+                Some((code, markdown)) => {
+                    plan.refusals.push(code);
+                    plan.replies.push(self.reply(&case, "retry", markdown));
+                }
+                None => plan.tasks.push(self.new_task(&case, 0, wanted)),
+            },
+        }
+        self.carry_out(&case, plan).await
+    }
+
+    fn wanted_again(&self, case: &Case<'_>, command: &Command, last: &Task) -> Wanted {
         match command.verb {
-            Verb::Retry => Wanted {
-                agent: last.agent.clone(),
-                // The branch of that name is there already.
-                options: Options { branch: None, is_retry: true, ..last.options.clone() },
-                request: last.request.clone(),
-                inputs_of: Some(last.id.clone()),
-            },
-            _ => Wanted {
-                agent: last.agent.clone(),
-                request: match command.request.trim() {
-                    "" => GO_ON.to_owned(),
-                    request => self.redactor.redact(request),
-                },
-                options: Options { branch: branch_for(command, &last.agent), ..command.options.clone() },
-                inputs_of: None,
-            },
+            Verb::Retry => again(last),
+            _ => {
+                let options = Options { branch: branch_for(command, &last.agent), ..command.options.clone() };
+                Wanted {
+                    agent: last.agent.clone(),
+                    request: match command.request.trim() {
+                        "" => GO_ON.to_owned(),
+                        request => self.redactor.redact(request),
+                    },
+                    options: case.preferences.complete(options, &last.agent),
+                    inputs_of: None,
+                }
+            }
         }
     }
 

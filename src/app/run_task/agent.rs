@@ -10,7 +10,7 @@ use super::patience::Stop;
 use crate::domain::agent_stream::{AgentEnd, Exit, OutputFormat, Transcript};
 use crate::domain::failure::Failure;
 use crate::domain::gateway::errors::Reached;
-use crate::domain::log_entry::{Line, lines_of};
+use crate::domain::log_entry::{Line, lines_of, visible};
 use crate::domain::redact::Redactor;
 use crate::domain::run::{LogPosition, SandboxId, Spent};
 use crate::domain::text::cut_marked;
@@ -209,6 +209,7 @@ impl Reader {
 
     /// Redacted before anything else looks at it: nothing later can cut a secret in two.
     fn line(&mut self, kind: OutputKind, line: &str, at: i64) {
+        let is_painted = line.contains('\u{1b}') || line.contains("\\u001b") || line.contains("\\u001B");
         let line = &self.redactor.redact(line);
         let (events, logged) = match kind {
             OutputKind::Stdout => (self.transcript.stdout(line), self.logged.stdout),
@@ -217,10 +218,17 @@ impl Reader {
         for event in events {
             if at > logged {
                 let before = self.lines.len();
-                self.lines.extend(lines_of(&event));
+                // What is put together by taking sequences out is looked at again.
+                let again = |line| if is_painted { self.redacted(line) } else { line };
+                let lines: Vec<Line> = lines_of(&event).into_iter().map(again).collect();
+                self.lines.extend(lines);
                 self.bytes += self.lines[before..].iter().map(|line| line.text.len()).sum::<usize>();
             }
         }
+    }
+
+    fn redacted(&self, line: Line) -> Line {
+        Line { text: self.redactor.redact(&line.text), ..line }
     }
 
     fn finish(&mut self) {
@@ -266,7 +274,8 @@ impl Reader {
 
     /// Keeps what the agent said of itself for the status comment and the pull request.
     fn learn(&self, ctx: &mut RunContext) {
-        let text = self.transcript.text.as_deref().map(|text| cut_marked(&ctx.redacted(text), MAX_ANSWER_BYTES));
+        let text =
+            self.transcript.text.as_deref().map(|text| cut_marked(&ctx.redacted(&visible(text)), MAX_ANSWER_BYTES));
         let model = self.transcript.model.as_deref().map(|model| ctx.redacted(model));
         let facts = &mut ctx.run.facts;
         facts.agent_text = text;

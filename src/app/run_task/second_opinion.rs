@@ -16,7 +16,7 @@ use crate::domain::agent::{Agent, Granted, LaunchFor};
 use crate::domain::agent_stream::AgentEnd;
 use crate::domain::comment::{review_body, review_marker};
 use crate::domain::failure::Failure;
-use crate::domain::log_entry::{Kind, Line};
+use crate::domain::log_entry::{Kind, Line, visible};
 use crate::domain::prompt::review_prompt;
 use crate::domain::run::{LogPosition, SecondOpinion};
 use crate::domain::text::cut_marked;
@@ -74,7 +74,7 @@ async fn ask(ctx: &mut RunContext, agent: &Agent) -> Result<String, Stop> {
     match (end, stopped_by) {
         (AgentEnd::Done, _) => {
             let text = reader.transcript.text.unwrap_or_default();
-            Ok(cut_marked(&ctx.redacted(&text), MAX_ANSWER_BYTES))
+            Ok(cut_marked(&ctx.redacted(&visible(&text)), MAX_ANSWER_BYTES))
         }
         (_, Some(reached)) => {
             Err(Stop::Failed(Failure::OverLimit { agent: agent.name.clone(), reached, has_begun: true }))

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::server::{Answer, Asked};
 use super::state::World;
 use super::tokens::Token;
-use super::{APP_SLUG, FIRST_INSTALLATION, graphql, issues, pulls, refs};
+use super::{APP_SLUG, FIRST_INSTALLATION, graphql, issues, manifest, oauth, payloads, pulls, refs};
 use crate::domain::ids::Millis;
 
 /// A call that was let in: for which repository, and with which token.
@@ -27,14 +27,28 @@ pub(super) async fn answer(world: &mut World, asked: &Asked) -> Answer {
         return violation(world, asked, 403, "a request without User-Agent");
     }
     match words.as_slice() {
-        ["app"] if asked.method == Method::GET => {
-            as_app(world, asked, |_| Answer::json(200, &json!({ "id": 42, "slug": APP_SLUG, "name": "Hireling" })))
-        }
+        ["app"] if asked.method == Method::GET => as_app(world, asked, |world| {
+            let owner = payloads::user(world, &world.owner);
+            Answer::json(200, &json!({ "id": 42, "slug": APP_SLUG, "name": "Hireling", "owner": owner }))
+        }),
         ["app", "installations", id, "access_tokens"] if asked.method == Method::POST => {
             let known = FIRST_INSTALLATION..=world.installation;
             let is_ours = id.parse().is_ok_and(|id: i64| known.contains(&id));
             as_app(world, asked, |world| if is_ours { mint(world, asked) } else { Answer::refused(404, "Not Found") })
         }
+        ["app", "hook", "deliveries", rest @ ..] => {
+            as_app(world, asked, |world| manifest::deliveries(world, asked, rest))
+        }
+        ["app-manifests", code, "conversions"] if asked.method == Method::POST => manifest::convert(world, code),
+        ["orgs", organization, "memberships", login] => match token(world, asked) {
+            Ok(token) if token.allows("members", "read") => oauth::membership(world, organization, login),
+            Ok(_) => violation(world, asked, 403, "a token without members:read"),
+            Err(answer) => answer,
+        },
+        ["user", ..] | ["applications", ..] => match oauth::about_user(world, asked, &words) {
+            Some(answer) => answer,
+            None => Answer::refused(401, "Bad credentials"),
+        },
         ["installation", "token"] if asked.method == Method::DELETE => match bearer(asked) {
             Some(token) if world.tokens.remove(&token).is_some() => Answer::empty(204),
             _ => Answer::refused(401, "Bad credentials"),
@@ -98,7 +112,7 @@ pub(super) fn fields(world: &mut World, asked: &Asked, allowed: &[&str]) -> serd
     body
 }
 
-fn bearer(asked: &Asked) -> Option<String> {
+pub(super) fn bearer(asked: &Asked) -> Option<String> {
     let value = asked.headers.get("authorization")?.to_str().ok()?;
     value.strip_prefix("Bearer ").map(ToOwned::to_owned)
 }
@@ -126,10 +140,18 @@ fn mint(world: &mut World, asked: &Asked) -> Answer {
         body["repository_ids"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_i64).collect();
     let permissions: std::collections::BTreeMap<String, String> =
         serde_json::from_value(body["permissions"].clone()).unwrap_or_default();
-    if repositories.len() != 1 || permissions.is_empty() {
+    // Who administers an organization is about no repository.
+    let is_about_people = repositories.is_empty() && permissions.keys().eq(["members"]);
+    if (repositories.len() != 1 && !is_about_people) || permissions.is_empty() {
         return violation(world, asked, 422, "a token that is not narrowed");
     }
-    let granted = [("contents", "write"), ("issues", "write"), ("metadata", "read"), ("pull_requests", "write")];
+    let granted = [
+        ("contents", "write"),
+        ("issues", "write"),
+        ("metadata", "read"),
+        ("pull_requests", "write"),
+        ("members", "read"),
+    ];
     for (name, level) in &permissions {
         if !granted.iter().any(|(known, most)| known == name && (*most == "write" || level == "read")) {
             return violation(world, asked, 422, "a permission that the App was not given");

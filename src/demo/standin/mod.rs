@@ -7,6 +7,8 @@ mod faults;
 mod git;
 mod graphql;
 mod issues;
+mod manifest;
+mod oauth;
 mod pages;
 mod payloads;
 mod pulls;
@@ -39,12 +41,17 @@ pub struct Standin {
     pub app_id: i64,
     pub private_key: Secret,
     pub webhook_secret: Secret,
+    /// For signing in.
+    pub client_id: &'static str,
+    pub client_secret: Secret,
     _server: tokio_util::sync::DropGuard,
 }
 
 /// The first installation; repositories belong to the newest.
 const FIRST_INSTALLATION: i64 = 5001;
 pub const APP_SLUG: &str = "hireling";
+/// Who owns the App.
+const OWNER: &str = "olga";
 
 impl Standin {
     /// Listens on a free port of 127.0.0.1 and keeps repositories below `dir`.
@@ -55,7 +62,9 @@ impl Standin {
         let app_id = 42;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
-        let world = Arc::new(Mutex::new(World::new(dir, url.clone(), app_id, keys, clock)));
+        let world = World::new(dir, url.clone(), app_id, keys, webhook_secret.clone(), clock);
+        let client_secret = world.signins.client_secret.clone();
+        let world = Arc::new(Mutex::new(world));
         let faults = Arc::new(faults::Faults::default());
         let stop = tokio_util::sync::CancellationToken::new();
         tokio::spawn(server::serve(listener, Arc::clone(&world), Arc::clone(&faults), stop.clone()));
@@ -67,6 +76,8 @@ impl Standin {
             app_id,
             private_key,
             webhook_secret,
+            client_id: oauth::CLIENT_ID,
+            client_secret,
             _server: stop.drop_guard(),
         })
     }
@@ -103,6 +114,36 @@ impl Standin {
         if let Some(repository) = world.repository_mut(name) {
             repository.permissions.insert(login.to_owned(), permission.to_owned());
         }
+    }
+
+    /// Who somebody is by number.
+    pub async fn user_id(&self, login: &str) -> i64 {
+        self.world.lock().await.user(login)
+    }
+
+    /// Which repository it is by number; 0: none.
+    pub async fn repository_id(&self, name: &str) -> i64 {
+        self.world.lock().await.repository(name).map_or(0, |repository| repository.id)
+    }
+
+    /// Somebody belongs to an organization: `admin` or `member`.
+    pub async fn set_membership(&self, organization: &str, login: &str, role: &str) {
+        let mut world = self.world.lock().await;
+        world.user(login);
+        let members = world.signins.organizations.entry(organization.to_owned()).or_default();
+        members.insert(login.to_owned(), role.to_owned());
+    }
+
+    /// User tokens that are good: none once who signed in is known.
+    pub async fn user_tokens(&self) -> usize {
+        self.world.lock().await.signins.tokens.len()
+    }
+
+    /// Whose App it is.
+    pub async fn set_owner(&self, login: &str) {
+        let mut world = self.world.lock().await;
+        world.user(login);
+        login.clone_into(&mut world.owner);
     }
 
     /// A person opens an issue. Gives its number; `deliver_issue` tells the App.

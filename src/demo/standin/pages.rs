@@ -7,9 +7,9 @@ use pulldown_cmark::{Event, Options, Parser, html};
 use std::io::Read as _;
 use tokio::sync::Mutex;
 
-use super::git;
 use super::server::{Answer, Asked};
 use super::state::World;
+use super::{git, manifest, oauth};
 
 #[derive(Template)]
 #[template(path = "thread.html")]
@@ -46,6 +46,12 @@ pub(super) async fn page(world: &Mutex<World>, asked: &Asked) -> Answer {
             headers: vec![("content-type", "text/css; charset=utf-8".to_owned())],
             body: include_bytes!("../templates/style.css").to_vec(),
         },
+        ["favicon.ico"] => Answer::empty(204),
+        ["login", "oauth", "authorize"] => oauth::authorize(&mut *world.lock().await, asked),
+        ["login", "oauth", "access_token"] => oauth::access_token(&mut *world.lock().await, asked),
+        ["settings", "apps", "new"] | ["organizations", _, "settings", "apps", "new"] => {
+            manifest::make(&mut *world.lock().await, asked)
+        }
         [owner, name, "info", "refs"] => git_service(world, asked, owner, name, true).await,
         [owner, name, "git-upload-pack"] => git_service(world, asked, owner, name, false).await,
         [owner, name, "issues" | "pull", number] => {

@@ -56,6 +56,10 @@ impl Answer {
         Self { status, headers: Vec::new(), body: Vec::new() }
     }
 
+    pub(super) fn redirect(to: &str) -> Self {
+        Self { status: 302, headers: vec![("location", to.to_owned())], body: Vec::new() }
+    }
+
     pub(super) fn html(status: u16, text: String) -> Self {
         Self { status, headers: vec![("content-type", "text/html; charset=utf-8".to_owned())], body: text.into_bytes() }
     }
@@ -121,8 +125,17 @@ fn api_path(path: &str) -> Option<String> {
     if path == "/api/graphql" {
         return Some("/graphql".to_owned());
     }
-    let roots = ["/repos/", "/repositories/", "/app/", "/installation/"];
-    let is_api = roots.iter().any(|root| path.starts_with(root)) || path == "/app" || path == "/graphql";
+    let roots = [
+        "/repos/",
+        "/repositories/",
+        "/app/",
+        "/installation/",
+        "/user/",
+        "/orgs/",
+        "/applications/",
+        "/app-manifests/",
+    ];
+    let is_api = roots.iter().any(|root| path.starts_with(root)) || ["/app", "/graphql", "/user"].contains(&path);
     is_api.then(|| path.to_owned())
 }
 

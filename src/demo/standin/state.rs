@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::git;
+use super::manifest::Hooks;
+use super::oauth::SignIns;
 use super::tokens::{AppKeys, Token};
+use crate::domain::secret::Secret;
 use crate::ports::clock::Clock;
 
 #[derive(Debug)]
@@ -17,6 +20,10 @@ pub(super) struct World {
     pub keys: AppKeys,
     pub clock: Arc<dyn Clock>,
     pub users: BTreeMap<String, i64>,
+    /// Login of who owns the App.
+    pub owner: String,
+    pub signins: SignIns,
+    pub hooks: Hooks,
     pub repositories: BTreeMap<String, Repository>,
     pub comments: BTreeMap<i64, Comment>,
     pub reviews: Vec<ReviewView>,
@@ -137,7 +144,15 @@ pub struct PullView {
 }
 
 impl World {
-    pub(super) fn new(dir: &Path, url: String, app_id: i64, keys: AppKeys, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(
+        dir: &Path,
+        url: String,
+        app_id: i64,
+        keys: AppKeys,
+        webhook_secret: Secret,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let client_secret = Secret::new(format!("client-secret-{}", clock.new_id()));
         Self {
             dir: dir.to_owned(),
             url,
@@ -146,6 +161,9 @@ impl World {
             keys,
             clock,
             users: BTreeMap::new(),
+            owner: super::OWNER.to_owned(),
+            signins: SignIns::new(client_secret),
+            hooks: Hooks::new(webhook_secret),
             repositories: BTreeMap::new(),
             comments: BTreeMap::new(),
             reviews: Vec::new(),

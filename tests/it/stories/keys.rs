@@ -199,7 +199,7 @@ async fn a_rotation_disturbs_no_call() {
 async fn gateway(app: &Arc<App>) -> (String, CancellationToken) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, stop) = (listener.local_addr().unwrap().to_string(), CancellationToken::new());
-    let router = web::router(Web::new(Arc::clone(app), Vec::new(), stop.clone()));
+    let router = web::router(Web::new(Arc::clone(app), Vec::new(), None, stop.clone()));
     tokio::spawn(web::serve(listener, router, stop.clone(), Grace(Duration::from_secs(1))));
     (address, stop)
 }

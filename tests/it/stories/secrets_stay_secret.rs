@@ -53,7 +53,7 @@ async fn a_pasted_secret_goes_out_in_no_form() {
     let hexed = hex::encode(&canary);
     let script = format!(
         "cat > prompt.txt; echo '{canary}'; echo '{packed}'; echo '{hexed}'; echo 'x{canary}y' >&2; \
-         printf '%s' '{}'; sleep 0.3; printf '%s\\n' '{}'; echo '{canary}' > leak.txt; echo ok > '{hexed}.txt'; \
+         printf '%s' '{0}'; sleep 0.3; printf '%s\\n' '{1}'; printf '%s\\033[1m%s\\033[0m\\n' '{0}' '{1}'; echo '{canary}' > leak.txt; echo ok > '{hexed}.txt'; \
          echo fine > fine.txt; git add -A; git commit -qm '{canary}'; echo 'I am done: {packed}'",
         &canary[..10],
         &canary[10..]
@@ -66,7 +66,7 @@ async fn a_pasted_secret_goes_out_in_no_form() {
     let diff = world.github.diff(REPO, "main", &world.only_pull().await.head).await.unwrap();
     assert!(diff.contains("b/fine.txt") && !diff.contains("leak.txt"), "{diff}");
     let log = world.log_of(&world.last_task().await.id).await;
-    assert!(log.matches("[redacted]").count() >= 5, "{log}");
+    assert!(log.matches("[redacted]").count() >= 6, "{log}");
     for text in [answer, diff, log] {
         for form in [canary.as_str(), packed.as_str(), hexed.as_str()] {
             assert!(!text.contains(form), "{form} is in {text}");

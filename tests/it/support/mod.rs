@@ -1,10 +1,13 @@
 //! What the tests stand on.
 
+pub mod chromium;
 pub mod clock;
 pub mod mcp;
 pub mod model;
 pub mod postgres;
 pub mod vendor;
+pub mod vercel_signin;
+pub mod visitor;
 pub mod world;
 
 /// Says what is not tested here and why. Written past the test harness, which keeps back what

@@ -23,6 +23,8 @@ use crate::double::{self, Double};
 
 pub const REPO: &str = "acme/shop";
 pub const PERSON: &str = "maria";
+/// Owns the App.
+pub const OPERATOR: &str = "olga";
 /// opencode tries a failing vendor for 75 seconds.
 const PATIENCE: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(20);
@@ -47,6 +49,7 @@ pub struct Builder {
     agents: String,
     settings: Vec<(String, String)>,
     files: Vec<(String, String)>,
+    has_app: bool,
 }
 
 pub struct World {
@@ -74,6 +77,7 @@ impl Builder {
             behind_firewall: false,
             agents: String::new(),
             settings: Vec::new(),
+            has_app: true,
             files: vec![("README.md".into(), "# Shop\n".into()), ("old.txt".into(), "old\n".into())],
         };
         builder.agent("ours", EDIT)
@@ -108,6 +112,12 @@ impl Builder {
         self
     }
 
+    /// The service prints a link to make the App.
+    pub fn without_an_app(mut self) -> Self {
+        self.has_app = false;
+        self
+    }
+
     /// Agents run in sandboxes of a stand-in for Vercel.
     pub async fn on_vercel(mut self) -> Self {
         self.double = Some(Double::start().await);
@@ -131,6 +141,7 @@ impl Builder {
         let files: Vec<(&str, &str)> = self.files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
         github.add_repository(REPO, &files).await.unwrap();
         github.set_permission(REPO, PERSON, "write").await;
+        github.set_owner(OPERATOR).await;
         let issue = github.open_issue(REPO, PERSON, "Checkout button is misaligned", "It is off by a pixel.").await;
         let agents_file = dir.path().join("agents.toml");
         std::fs::write(&agents_file, &self.agents).unwrap();
@@ -140,6 +151,8 @@ impl Builder {
             ("GITHUB_APP_ID", &github.app_id.to_string()),
             ("GITHUB_APP_PRIVATE_KEY", github.private_key.expose()),
             ("GITHUB_WEBHOOK_SECRET", github.webhook_secret.expose()),
+            ("GITHUB_CLIENT_ID", github.client_id),
+            ("GITHUB_CLIENT_SECRET", github.client_secret.expose()),
             ("GITHUB_URL", &github.url),
             ("GITHUB_API_URL", &github.api_url()),
             ("SANDBOX_PROVIDER", "local"),
@@ -179,7 +192,11 @@ impl Builder {
             starts: 0,
             double: self.double,
         };
-        world.restart().await;
+        if self.has_app {
+            world.restart().await;
+        } else {
+            world.spawn();
+        }
         Some(world)
     }
 }
@@ -202,8 +219,34 @@ impl World {
         self.double.as_ref().expect("a world on Vercel")
     }
 
+    /// Waits for the link that the program prints where there is no App. Gives its path.
+    pub async fn setup_link(&mut self) -> String {
+        let link = self
+            .until("the link is printed", async |world| {
+                let log = world.log();
+                let link = log.split_whitespace().find(|word| word.contains("/setup?code="))?.to_owned();
+                Some(link)
+            })
+            .await;
+        let (base, path) = link.split_at(link.find("/setup").unwrap());
+        base.clone_into(&mut self.url);
+        path.to_owned()
+    }
+
     /// Starts the program and waits until it listens.
     pub async fn restart(&mut self) {
+        self.spawn();
+        let address = self
+            .until("the service listens", async |world| {
+                let line = world.log().lines().find(|line| line.contains("\"listening\""))?.to_owned();
+                let json: serde_json::Value = serde_json::from_str(&line).ok()?;
+                json.pointer("/fields/address")?.as_str().map(ToOwned::to_owned)
+            })
+            .await;
+        self.url = format!("http://{address}");
+    }
+
+    fn spawn(&mut self) {
         self.starts += 1;
         let log = std::fs::File::create(self.log_file()).unwrap();
         // The data directory of a service on PostgreSQL is below its working directory.
@@ -220,14 +263,6 @@ impl World {
             .spawn()
             .unwrap();
         self.service = Some(child);
-        let address = self
-            .until("the service listens", async |world| {
-                let line = world.log().lines().find(|line| line.contains("\"listening\""))?.to_owned();
-                let json: serde_json::Value = serde_json::from_str(&line).ok()?;
-                json.pointer("/fields/address")?.as_str().map(ToOwned::to_owned)
-            })
-            .await;
-        self.url = format!("http://{address}");
     }
 
     /// The process is gone at once, as after `kill -9` or a power cut.

@@ -1,0 +1,103 @@
+//! What people may do, by GitHub's numbers: a login can have passed to somebody else.
+
+use http::Method;
+use serde::Deserialize;
+
+use super::auth::NarrowTo;
+use super::{GitHub, GitHubError, Permission, Place, Result, Scope, segment};
+use crate::domain::ids::{InstallationId, UserId};
+
+/// What the App is asked about people, besides what `Scope` names: of an organization, and of who
+/// signs in.
+pub const ABOUT_PEOPLE: [(&str, &str); 2] = [("members", "read"), ("email_addresses", "read")];
+
+/// Who owns the App.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    pub id: UserId,
+    pub login: String,
+}
+
+#[derive(Deserialize)]
+struct PermissionAnswer {
+    permission: String,
+    user: Option<UserAnswer>,
+}
+
+#[derive(Deserialize)]
+struct UserAnswer {
+    id: i64,
+    #[serde(default)]
+    login: String,
+}
+
+#[derive(Deserialize)]
+struct MembershipAnswer {
+    state: String,
+    role: String,
+    user: Option<UserAnswer>,
+}
+
+#[derive(Deserialize)]
+struct AppAnswer {
+    owner: Option<UserAnswer>,
+}
+
+impl PermissionAnswer {
+    fn permission(&self) -> Permission {
+        match self.permission.as_str() {
+            "admin" => Permission::Admin,
+            "write" | "maintain" => Permission::Write,
+            "read" | "triage" => Permission::Read,
+            _ => Permission::None,
+        }
+    }
+}
+
+impl GitHub {
+    /// Asked anew each time: `author_association` in a payload may be stale, and says MEMBER for
+    /// people who cannot write.
+    pub async fn permission(&self, place: &Place<'_>, login: &str) -> Result<Permission> {
+        Ok(self.permission_answer(place, login).await?.permission())
+    }
+
+    /// The same for a person we know: none for another who has the login now.
+    pub async fn permission_of(&self, place: &Place<'_>, login: &str, id: UserId) -> Result<Permission> {
+        let answer = self.permission_answer(place, login).await?;
+        let is_same = answer.user.as_ref().is_some_and(|user| user.id == id.0);
+        Ok(if is_same { answer.permission() } else { Permission::None })
+    }
+
+    async fn permission_answer(&self, place: &Place<'_>, login: &str) -> Result<PermissionAnswer> {
+        let path = format!("/repos/{}/collaborators/{}/permission", place.name, segment(login));
+        self.get(place, Scope::Talk, &path).await
+    }
+
+    /// Whether a person administers an organization that has the App.
+    pub async fn is_administrator(
+        &self,
+        installation: InstallationId,
+        organization: &str,
+        login: &str,
+        id: UserId,
+    ) -> Result<bool> {
+        let narrow = NarrowTo { repository_ids: None, permissions: [ABOUT_PEOPLE[0]].into() };
+        let token = self.mint_narrowed(installation, &narrow).await?;
+        let path = format!("/orgs/{}/memberships/{}", segment(organization), segment(login));
+        match self.send::<()>(&token.value, Method::GET, &path, None).await {
+            Ok(answer) => {
+                let answer: MembershipAnswer = answer.json()?;
+                let is_same = answer.user.is_some_and(|user| user.id == id.0);
+                Ok(is_same && answer.state == "active" && answer.role == "admin")
+            }
+            Err(GitHubError::Missing) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub async fn app_owner(&self) -> Result<Owner> {
+        let answer: AppAnswer = self.as_app::<(), _>(Method::GET, "/app", None).await?;
+        let owner = answer.owner.ok_or(GitHubError::Missing)?;
+        Ok(Owner { id: UserId(owner.id), login: owner.login })
+    }
+}

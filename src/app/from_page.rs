@@ -1,0 +1,64 @@
+//! What the buttons of a task's page do. A retry becomes a delivery of its own, so that it is stored,
+//! decided and told like a comment; only its sender is known from the session.
+
+use serde::{Deserialize, Serialize};
+
+use super::App;
+use super::intake::cancelled_in_queue;
+use crate::adapters::store::{Asked, KeptDelivery, LedgerRow, StoreError, Stored};
+use crate::domain::ids::{DeliveryId, TaskId};
+use crate::domain::person::Person;
+use crate::domain::task::{Requester, Task};
+
+/// GitHub sends no event of this name, and what comes from outside under it is not stored.
+pub(super) const RETRY_EVENT: &str = "hireling.retry";
+
+/// The body of such a delivery.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct RetryAsked {
+    pub task: TaskId,
+    pub by: Requester,
+}
+
+impl App {
+    /// Asks a task to stop. False: it is over.
+    pub async fn cancel_task(&self, task: &Task, by: &Person) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        let asked = Asked { by: &by.login, written_at: now, now };
+        let stopped = self.store.cancel_one(task, &asked, &cancelled_in_queue(task, &by.login)).await?;
+        let _ = self.signals.cancels.send(());
+        self.signals.outbox.notify_one();
+        self.signals.sweep.notify_one();
+        Ok(stopped)
+    }
+
+    /// Asks for a finished task to be done again. Gives the delivery that tells what became of it.
+    pub async fn ask_for_retry(&self, task: &Task, by: &Person) -> Result<DeliveryId, StoreError> {
+        let requester = Requester { id: by.id, login: by.login.clone() };
+        let asked = RetryAsked { task: task.id.clone(), by: requester };
+        let body = serde_json::to_vec(&asked).unwrap_or_default();
+        let id = DeliveryId(format!("page-{}", self.clock.new_id()));
+        let row = LedgerRow {
+            id: id.clone(),
+            event: RETRY_EVENT.to_owned(),
+            action: String::new(),
+            installation: Some(task.thread.installation.0),
+            repository_id: Some(task.thread.repository.0),
+            repository: task.thread.name.to_string(),
+            issue: Some(task.thread.issue.0),
+            sender: by.login.clone(),
+            received_at: self.clock.now(),
+            decision: None,
+            facts: String::new(),
+        };
+        // Clicked twice within a minute, it is meant once.
+        let minute = self.clock.now().0 / 60_000;
+        let meaning = Some(format!("{}:retry:{}:{}:{minute}", task.thread.repository, task.id, by.id));
+        let kept = KeptDelivery { row, meaning, packed_body: KeptDelivery::pack(&body) };
+        let stored = self.store.keep_deliveries(&[kept]).await?;
+        if stored.first() == Some(&Stored::Fresh) {
+            self.signals.deliveries.notify_one();
+        }
+        Ok(id)
+    }
+}

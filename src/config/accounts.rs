@@ -1,0 +1,103 @@
+//! Settings about GitHub, about signing in, and what browsers are given.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::read::{self, Vars};
+use super::{ConfigError, MIN_SECRET_BYTES, Result};
+use crate::domain::registration::Registration;
+use crate::domain::secret::Secret;
+
+#[derive(Debug, Clone)]
+pub struct GitHubConfig {
+    pub web_url: String,
+    pub api_url: String,
+    /// `None`: the App is made by `/setup`.
+    pub registration: Option<Registration>,
+}
+
+/// Signing in with Vercel.
+#[derive(Debug, Clone)]
+pub struct VercelSignIn {
+    pub client_id: String,
+    pub client_secret: Secret,
+    pub url: String,
+}
+
+/// The settings that the App is given by. Each needs the others.
+const APP: [&str; 3] = ["GITHUB_APP_ID", "GITHUB_APP_PRIVATE_KEY", "GITHUB_WEBHOOK_SECRET"];
+
+pub(super) fn github(vars: &Vars<'_>) -> Result<GitHubConfig> {
+    let mut given = 0;
+    for name in APP {
+        given += usize::from(vars.text(name)?.is_some());
+    }
+    Ok(GitHubConfig {
+        web_url: vars.url("GITHUB_URL")?.unwrap_or_else(|| "https://github.com".to_owned()),
+        api_url: vars.url("GITHUB_API_URL")?.unwrap_or_else(|| "https://api.github.com".to_owned()),
+        registration: if given == 0 { None } else { Some(registration(vars)?) },
+    })
+}
+
+fn registration(vars: &Vars<'_>) -> Result<Registration> {
+    let app_id = vars.required("GITHUB_APP_ID")?;
+    let app_id = app_id
+        .parse()
+        .ok()
+        .filter(|id| *id > 0)
+        .ok_or_else(|| ConfigError("GITHUB_APP_ID has to be the App's number".to_owned()))?;
+    let webhook_secrets = vars.secrets("GITHUB_WEBHOOK_SECRET")?;
+    if webhook_secrets.is_empty() {
+        return Err(ConfigError("GITHUB_WEBHOOK_SECRET is missing".to_owned()));
+    }
+    if webhook_secrets.iter().any(|secret| secret.expose().len() < MIN_SECRET_BYTES) {
+        return Err(ConfigError(format!("GITHUB_WEBHOOK_SECRET has fewer than {MIN_SECRET_BYTES} characters")));
+    }
+    Ok(Registration {
+        app_id,
+        private_keys: read::pem_keys(&vars.required("GITHUB_APP_PRIVATE_KEY")?)?,
+        webhook_secrets,
+        client: client(vars, "GITHUB_CLIENT_ID", "NEXT_PUBLIC_GITHUB_CLIENT_ID", "GITHUB_CLIENT_SECRET")?,
+    })
+}
+
+/// Id and secret, both or none.
+fn client(vars: &Vars<'_>, id: &str, other_id: &str, secret: &str) -> Result<Option<(String, Secret)>> {
+    let given = match vars.text(id)? {
+        Some(given) => Some(given),
+        None => vars.text(other_id)?,
+    };
+    match (given, vars.text(secret)?) {
+        (Some(id), Some(secret)) => Ok(Some((id, Secret::new(secret)))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(ConfigError(format!("{secret} is missing: {id} needs it"))),
+        (None, Some(_)) => Err(ConfigError(format!("{id} is missing: {secret} needs it"))),
+    }
+}
+
+pub(super) fn vercel_signin(vars: &Vars<'_>) -> Result<Option<VercelSignIn>> {
+    let client = client(vars, "VERCEL_CLIENT_ID", "NEXT_PUBLIC_VERCEL_CLIENT_ID", "VERCEL_CLIENT_SECRET")?;
+    let url = vars.url("VERCEL_OAUTH_URL")?.unwrap_or_else(|| "https://vercel.com".to_owned());
+    Ok(client.map(|(client_id, client_secret)| VercelSignIn { client_id, client_secret, url }))
+}
+
+/// 32 bytes as base64 or hex; given back as hex. `None`: made from the key that seals.
+pub(super) fn cookie_key(vars: &Vars<'_>) -> Result<Option<Secret>> {
+    let Some(text) = vars.text("JWE_SECRET")? else { return Ok(None) };
+    let bytes = match hex::decode(&text) {
+        Ok(bytes) => Some(bytes),
+        Err(_) => STANDARD.decode(&text).ok(),
+    };
+    match bytes.filter(|bytes| bytes.len() == 32) {
+        Some(bytes) => Ok(Some(Secret::new(hex::encode(bytes)))),
+        None => Err(ConfigError("JWE_SECRET has to be 32 bytes, as base64 or hex".to_owned())),
+    }
+}
+
+/// An address that may stand in a page's policy.
+pub(super) fn analytics(vars: &Vars<'_>) -> Result<Option<url::Url>> {
+    let Some(text) = vars.text("WEB_ANALYTICS_SCRIPT")? else { return Ok(None) };
+    let url = url::Url::parse(&text).ok().filter(|url| url.scheme() == "https" && url.has_host());
+    let fault = || ConfigError("WEB_ANALYTICS_SCRIPT has to be an https address of a script".to_owned());
+    url.filter(|url| !url.origin().ascii_serialization().contains([';', ' '])).map(Some).ok_or_else(fault)
+}

@@ -1,0 +1,90 @@
+//! What people page through, and how they ask for it.
+
+use super::decision::DecisionCode;
+use super::ids::{DeliveryId, InstallationId, Millis};
+use super::money::Usd;
+
+/// Which tasks are wanted; empty: all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TaskFilter {
+    pub state: Option<&'static str>,
+    pub agent: Option<String>,
+    /// `owner/name`
+    pub repository: Option<String>,
+    /// A login.
+    pub requester: Option<String>,
+    /// Words of the request.
+    pub words: Option<String>,
+}
+
+/// Which deliveries are wanted; empty: all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeliveryFilter {
+    pub code: Option<&'static str>,
+    /// `owner/name`
+    pub repository: Option<String>,
+    pub issue: Option<i64>,
+}
+
+/// A page, and where the next one begins.
+#[derive(Debug, Clone)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    pub next: Option<i64>,
+}
+
+/// What a person's tasks came to since a moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub tasks: i64,
+    pub tokens_in: i64,
+    pub tokens_out: i64,
+    pub sum: Usd,
+    /// Calls whose price is not known are not in the sum.
+    pub unpriced: i64,
+}
+
+/// One line of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditLine {
+    pub at: Millis,
+    pub action: String,
+    pub about: String,
+}
+
+/// One delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryLine {
+    pub seq: i64,
+    pub id: DeliveryId,
+    pub event: String,
+    pub action: String,
+    pub repository: String,
+    pub issue: Option<i64>,
+    pub sender: String,
+    pub received_at: Millis,
+    pub decided_at: Option<Millis>,
+    pub code: Option<DecisionCode>,
+    pub facts: String,
+    pub attempts: i64,
+    /// It can be decided again.
+    pub has_body: bool,
+}
+
+impl DeliveryLine {
+    /// The decision, for people.
+    pub fn decided(&self) -> &'static str {
+        self.code.map_or("not decided yet", DecisionCode::name)
+    }
+}
+
+/// One account that has the App, or had it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstallationLine {
+    pub id: InstallationId,
+    pub account: String,
+    pub suspended_at: Option<Millis>,
+    pub deleted_at: Option<Millis>,
+    pub blocked_until: Millis,
+    pub updated_at: Millis,
+}

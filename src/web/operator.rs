@@ -1,0 +1,279 @@
+//! For operators: the ledger with the reason for each decision, and what a comment came to.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::Web;
+use super::page::{Frame, refuse, render, then};
+use super::visitor::{Me, Posted, Visitor};
+use crate::domain::decision::DecisionCode;
+use crate::domain::ids::{DeliveryId, IssueNumber, RepoName};
+use crate::domain::listing::{DeliveryFilter, DeliveryLine, InstallationLine};
+use crate::domain::text::cut_marked;
+
+const PER_PAGE: i64 = 50;
+const INSTALLATIONS: i64 = 200;
+/// Of a payload, on its page.
+const MAX_SHOWN: usize = 256 * 1024;
+
+#[derive(Template)]
+#[template(path = "deliveries.html")]
+struct DeliveriesPage {
+    frame: Frame,
+    lines: Vec<DeliveryLine>,
+    codes: Vec<&'static str>,
+    code: String,
+    repository: String,
+    older: Option<String>,
+    installations: Vec<InstallationLine>,
+    checks: Vec<Check>,
+}
+
+/// One line about the instance: whether it is as it should be, and what to do.
+struct Check {
+    is_good: bool,
+    text: String,
+}
+
+#[derive(Template)]
+#[template(path = "delivery.html")]
+struct DeliveryPage {
+    frame: Frame,
+    line: DeliveryLine,
+    facts: String,
+    body: Option<String>,
+    task: Option<String>,
+    replay: String,
+}
+
+#[derive(Template)]
+#[template(path = "why.html")]
+struct WhyPage {
+    frame: Frame,
+    url: String,
+    lines: Vec<(DeliveryLine, Option<String>)>,
+    answer: Option<&'static str>,
+}
+
+/// An operator, or the answer that everybody else gets.
+async fn only_operators(web: &Arc<Web>, me: &Me) -> Result<(), Response> {
+    match web.app.is_operator(&me.person).await {
+        true => Ok(()),
+        false => Err(refuse(web, StatusCode::NOT_FOUND)),
+    }
+}
+
+async fn checks(web: &Web) -> Vec<Check> {
+    let app = &web.app;
+    let check = |is_good, text: String| Check { is_good, text };
+    let mut checks = vec![match app.github.app_slug().await {
+        Ok(slug) => check(true, format!("GitHub knows us as {slug}[bot].")),
+        Err(error) => {
+            let why = app.redactor.redact(&error.to_string());
+            check(false, format!("GitHub does not know us ({why}): check GITHUB_APP_ID and GITHUB_APP_PRIVATE_KEY."))
+        }
+    }];
+    checks.push(match app.store.last_delivery_at().await {
+        Ok(Some(at)) => check(true, format!("GitHub reached us last at {}.", at.for_people())),
+        Ok(None) => check(
+            false,
+            format!(
+                "GitHub has not reached us yet: the App's webhook has to be {}/webhooks/github.",
+                app.settings.public_url
+            ),
+        ),
+        Err(_) => check(false, "The database does not answer.".to_owned()),
+    });
+    checks.push(match app.sandbox.check().await {
+        Ok(said) => check(true, format!("Sandboxes: {said}.")),
+        Err(error) => check(false, format!("Sandboxes cannot be made: {}", app.redactor.redact(&error.to_string()))),
+    });
+    let has_installation = app.store.installations(1).await.is_ok_and(|list| !list.is_empty());
+    checks.push(match has_installation {
+        true => check(true, "The App is installed.".to_owned()),
+        false => check(false, "No account has installed the App yet: install it on a repository.".to_owned()),
+    });
+    if app.settings.keys.is_empty() {
+        checks
+            .push(check(true, "This instance has no keys of its own: people bring theirs under API keys.".to_owned()));
+    }
+    checks
+}
+
+pub async fn deliveries(
+    State(web): State<Arc<Web>>,
+    me: Me,
+    visitor: Visitor,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    if let Err(refusal) = only_operators(&web, &me).await {
+        return refusal;
+    }
+    let of = |name: &str| query.get(name).map_or(String::new(), |text| cut_marked(text.trim(), 200));
+    let (code, repository) = (of("decision"), of("repository"));
+    let filter = DeliveryFilter {
+        code: DecisionCode::parse(&code).map(DecisionCode::name),
+        repository: (!repository.is_empty()).then(|| repository.clone()),
+        issue: None,
+    };
+    let before = query.get("before").and_then(|text| text.parse().ok());
+    let found = web.app.store.find_deliveries(&filter, before, PER_PAGE).await;
+    let (Ok(page), Ok(installations)) = (found, web.app.store.installations(INSTALLATIONS).await) else {
+        return refuse(&web, StatusCode::SERVICE_UNAVAILABLE);
+    };
+    let older = page.next.map(|next| {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.append_pair("decision", &code).append_pair("repository", &repository);
+        format!("/deliveries?{}", query.append_pair("before", &next.to_string()).finish())
+    });
+    render(&DeliveriesPage {
+        frame: Frame::of(&web, &visitor).await,
+        lines: page.items,
+        codes: DecisionCode::ALL.map(DecisionCode::name).to_vec(),
+        code,
+        repository,
+        older,
+        installations,
+        checks: checks(&web).await,
+    })
+}
+
+pub async fn delivery(State(web): State<Arc<Web>>, me: Me, visitor: Visitor, Path(id): Path<String>) -> Response {
+    if let Err(refusal) = only_operators(&web, &me).await {
+        return refusal;
+    }
+    let id = DeliveryId(id);
+    let (line, body) = match web.app.store.delivery_line(&id).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return refuse(&web, StatusCode::NOT_FOUND),
+        Err(_) => return refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
+    };
+    let pretty = |bytes: &[u8]| {
+        let value: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
+        value.and_then(|value| serde_json::to_string_pretty(&value).ok())
+    };
+    let body = body.and_then(|body| pretty(&body)).map(|text| cut_marked(&web.app.redactor.redact(&text), MAX_SHOWN));
+    let task = web.app.store.task_of_delivery(&id).await.ok().flatten();
+    render(&DeliveryPage {
+        frame: Frame::of(&web, &visitor).await,
+        facts: pretty(line.facts.as_bytes()).unwrap_or_else(|| line.facts.clone()),
+        replay: me.token(&format!("/deliveries/{id}/replay")),
+        task: task.map(|task| task.to_string()),
+        line,
+        body,
+    })
+}
+
+pub async fn replay(State(web): State<Arc<Web>>, Path(id): Path<String>, posted: Posted) -> Response {
+    if let Err(refusal) = only_operators(&web, &posted.me).await {
+        return refusal;
+    }
+    match web.app.store.replay(&DeliveryId(id.clone()), web.app.clock.now()).await {
+        Ok(true) => {
+            web.app.signals.deliveries.notify_one();
+            web.app.audit(posted.me.person.id, "replayed a delivery", &id).await;
+            then(&format!("/deliveries/{id}"), "replayed")
+        }
+        Ok(false) => refuse(&web, StatusCode::NOT_FOUND),
+        Err(_) => refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
+    }
+}
+
+/// Repository, number, and the comment's own number, of a link to a thread of this GitHub.
+fn read_link(link: &str, web_url: &str) -> Option<(RepoName, IssueNumber, Option<String>)> {
+    let (link, base) = (url::Url::parse(link).ok()?, url::Url::parse(web_url).ok()?);
+    if link.origin() != base.origin() {
+        return None;
+    }
+    let path = link.path().strip_prefix(base.path().trim_end_matches('/'))?.trim_matches('/').to_owned();
+    let words: Vec<&str> = path.split('/').collect();
+    let [owner, name, "issues" | "pull", number, ..] = words.as_slice() else { return None };
+    let comment = link.fragment().and_then(|text| {
+        let digits: String = text.chars().rev().take_while(char::is_ascii_digit).collect();
+        let digits: String = digits.chars().rev().collect();
+        (!digits.is_empty()).then_some(digits)
+    });
+    Some((RepoName::parse(&format!("{owner}/{name}"))?, IssueNumber(number.parse().ok()?), comment))
+}
+
+/// What became of the comment behind a link.
+pub async fn why(
+    State(web): State<Arc<Web>>,
+    me: Me,
+    visitor: Visitor,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    if let Err(refusal) = only_operators(&web, &me).await {
+        return refusal;
+    }
+    let url = query.get("url").map_or(String::new(), |text| cut_marked(text.trim(), 500));
+    let frame = Frame::of(&web, &visitor).await;
+    let mut page = WhyPage { frame, url: url.clone(), lines: Vec::new(), answer: None };
+    if url.is_empty() {
+        return render(&page);
+    }
+    let Some((repository, issue, comment)) = read_link(&url, web.app.github.web_url()) else {
+        page.answer = Some("This is no link to an issue, a pull request or a comment on this GitHub.");
+        return render(&page);
+    };
+    let filter = DeliveryFilter { repository: Some(repository.to_string()), issue: Some(issue.0), code: None };
+    let Ok(found) = web.app.store.find_deliveries(&filter, None, PER_PAGE).await else {
+        return refuse(&web, StatusCode::SERVICE_UNAVAILABLE);
+    };
+    for line in found.items {
+        if let Some(comment) = &comment
+            && !is_about(&web, &line, comment).await
+        {
+            continue;
+        }
+        let task = web.app.store.task_of_delivery(&line.id).await.ok().flatten();
+        page.lines.push((line, task.map(|task| task.to_string())));
+    }
+    if page.lines.is_empty() {
+        page.answer = Some(
+            "Nothing of it has reached us: GitHub did not send it, or the App is not installed there, or it came before \
+             this instance was there. The App's page at GitHub lists what was sent and what we answered.",
+        );
+    }
+    render(&page)
+}
+
+/// Whether a delivery is about this comment.
+async fn is_about(web: &Web, line: &DeliveryLine, comment: &str) -> bool {
+    let found = web.app.store.delivery_line(&line.id).await.ok().flatten();
+    let Some((_, Some(body))) = found else { return false };
+    let value: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    ["/comment/id", "/review/id", "/issue/number", "/pull_request/number"]
+        .iter()
+        .any(|place| value.pointer(place).is_some_and(|id| id.as_i64().is_some_and(|id| comment.parse() == Ok(id))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_read_as_people_copy_them() {
+        let read = |link: &str| {
+            let (name, issue, comment) = read_link(link, "https://github.com")?;
+            Some((name.to_string(), issue.0, comment))
+        };
+        let shop = |comment: Option<&str>| Some(("acme/shop".to_owned(), 7, comment.map(ToOwned::to_owned)));
+        assert_eq!(read("https://github.com/acme/shop/issues/7#issuecomment-99"), shop(Some("99")));
+        assert_eq!(read("https://github.com/acme/shop/pull/7/files#discussion_r12"), shop(Some("12")));
+        assert_eq!(read("https://github.com/acme/shop/issues/7"), shop(None));
+        for bad in [
+            "https://evil.test/acme/shop/issues/7",
+            "acme/shop#7",
+            "https://github.com/acme/shop",
+            "https://github.com/acme/shop/issues/x",
+        ] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! `/setup`: before there is a GitHub App, whoever has the one-time link makes one with a button. Then
+//! what is to be done next.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use askama::Template;
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use tokio_util::sync::CancellationToken;
+
+use super::page::{Frame, refuse, refuse_with, render, then};
+use super::visitor::Visitor;
+use super::{Web, assets, health, with_security_headers};
+use crate::app::setup::{Setup, SetupError};
+
+/// What the handlers of an instance without an App share.
+#[derive(Debug)]
+struct SetupWeb {
+    setup: Setup,
+    /// Cancelled when there is an App.
+    made: CancellationToken,
+}
+
+#[derive(Template)]
+#[template(path = "setup.html")]
+struct SetupPage {
+    frame: Frame,
+    code: String,
+    organization: String,
+    /// Where the form goes, and what is in it.
+    action: String,
+    manifest: String,
+    web_url: String,
+    public_url: String,
+    is_reachable: bool,
+    fault: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "next.html")]
+struct NextPage {
+    frame: Frame,
+    slug: String,
+    install_url: String,
+    reached_at: Option<String>,
+    is_installed: bool,
+}
+
+/// Everything that an instance without an App answers.
+pub fn setup_router(setup: Setup, made: CancellationToken) -> Router {
+    let headers = super::policy(None, &[&setup.web_url]);
+    let https = setup.public_url.starts_with("https://");
+    let web = Arc::new(SetupWeb { setup, made });
+    let router = Router::new()
+        .route("/setup", get(page))
+        .route("/setup/callback", get(callback))
+        .route("/healthz", get(health::alive))
+        .route("/assets/{name}", get(assets::asset))
+        .route("/favicon.ico", get(assets::icon))
+        .route("/webhooks/github", post(not_yet))
+        .route("/readyz", get(not_yet))
+        .fallback(nothing)
+        .with_state(web);
+    with_security_headers(router, headers, https)
+}
+
+async fn not_yet() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "there is no GitHub App yet\n").into_response()
+}
+
+async fn nothing(State(web): State<Arc<SetupWeb>>) -> Response {
+    refuse_with(&id(&web), StatusCode::NOT_FOUND)
+}
+
+fn id(web: &SetupWeb) -> String {
+    web.setup.clock.new_id().chars().rev().take(8).collect()
+}
+
+async fn page(State(web): State<Arc<SetupWeb>>, Query(query): Query<HashMap<String, String>>) -> Response {
+    let of = |name: &str| query.get(name).map_or("", |text| text.trim());
+    if !web.setup.is_code(of("code")) {
+        return refuse_with(&id(&web), StatusCode::NOT_FOUND);
+    }
+    shown(&web, of("organization"), None)
+}
+
+fn shown(web: &SetupWeb, organization: &str, fault: Option<String>) -> Response {
+    let (form, fault) = match web.setup.form(organization) {
+        Ok(form) => (form, fault),
+        Err(error) => (web.setup.form("").unwrap_or_default(), Some(error.to_string())),
+    };
+    let setup = &web.setup;
+    let status = if fault.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+    let page = SetupPage {
+        frame: Frame { me: None, analytics: None, notice: None, is_fault: false },
+        code: setup.code.expose().to_owned(),
+        organization: organization.to_owned(),
+        action: form.0,
+        manifest: form.1,
+        web_url: setup.web_url.clone(),
+        public_url: setup.public_url.clone(),
+        is_reachable: crate::domain::connector::address::check(&setup.public_url).is_ok(),
+        fault,
+    };
+    (status, render(&page)).into_response()
+}
+
+/// GitHub sends the browser back with a code that stands for the App's secrets.
+async fn callback(State(web): State<Arc<SetupWeb>>, Query(query): Query<HashMap<String, String>>) -> Response {
+    let of = |name: &str| query.get(name).map_or("", String::as_str);
+    match web.setup.finish(of("state"), of("code")).await {
+        Ok(slug) => {
+            tracing::info!(app = slug, "the GitHub App is made");
+            web.made.cancel();
+            // The connection ends with this server; the next one is answered by the service.
+            let close = [(header::CONNECTION, "close")];
+            (close, Redirect::to("/setup/next")).into_response()
+        }
+        Err(SetupError::Refused(why)) => {
+            tracing::warn!(why, "the GitHub App was not made");
+            refuse_with(&id(&web), StatusCode::BAD_REQUEST)
+        }
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the GitHub App could not be stored");
+            refuse_with(&id(&web), StatusCode::SERVICE_UNAVAILABLE)
+        }
+    }
+}
+
+/// What is left to do: for everybody until somebody has installed the App, then for operators.
+pub async fn next(State(web): State<Arc<Web>>, visitor: Visitor) -> Response {
+    let is_installed = web.app.store.installations(1).await.is_ok_and(|list| !list.is_empty());
+    let is_operator = match visitor.person() {
+        Some(person) => web.app.is_operator(person).await,
+        None => false,
+    };
+    if is_installed && !is_operator {
+        return then("/", "saved");
+    }
+    let Ok(slug) = web.app.github.app_slug().await else { return refuse(&web, StatusCode::SERVICE_UNAVAILABLE) };
+    let reached_at = web.app.store.last_delivery_at().await.ok().flatten();
+    if reached_at.is_none() && !web.has_asked_for_ping.swap(true, Ordering::Relaxed) {
+        // Its first ping came before we knew the secret.
+        if let Err(error) = web.app.github.ask_for_ping().await {
+            tracing::info!(error = %error, "GitHub was not asked for its ping");
+        }
+    }
+    render(&NextPage {
+        frame: Frame::of(&web, &visitor).await,
+        install_url: format!("{}/apps/{slug}/installations/new", web.app.github.web_url()),
+        slug,
+        reached_at: reached_at.map(|at| at.for_people()),
+        is_installed,
+    })
+}
