@@ -57,7 +57,7 @@ impl Database {
         Store::open(&location, Access::Visitor).await.unwrap()
     }
 
-    async fn empty(&self) {
+    pub async fn empty(&self) {
         let sql = "DELETE FROM tasks";
         if self.dir.is_some() {
             sqlx::SqliteConnection::connect(&self.url).await.unwrap().execute(sql).await.unwrap();

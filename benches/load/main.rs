@@ -12,6 +12,7 @@ mod database;
 #[allow(dead_code, reason = "the stories use more of it")]
 mod double;
 mod gateway;
+mod pages;
 mod receiver;
 mod running;
 mod seed;
@@ -39,6 +40,13 @@ fn main() {
         }
         for database in databases.iter().filter(|_| wanted("reads")) {
             database::reads(database).await;
+        }
+        for database in databases.iter().filter(|_| wanted("pages")) {
+            pages::list(database).await;
+        }
+        if wanted("pages") {
+            pages::logs().await;
+            pages::viewers().await;
         }
         if wanted("gateway") {
             gateway::measure().await;

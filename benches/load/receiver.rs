@@ -28,17 +28,22 @@ enum Sort {
     Durable,
 }
 
-struct Server {
+pub struct Server {
     child: Child,
-    address: String,
+    pub address: String,
     secret: String,
     started_in: Duration,
-    _github: Standin,
+    pub github: Standin,
     _dir: tempfile::TempDir,
 }
 
 impl Server {
-    async fn start(database: &Database) -> Self {
+    pub async fn end(mut self) {
+        self.child.start_kill().unwrap();
+        self.child.wait().await.unwrap();
+    }
+
+    pub async fn start(database: &Database) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let github = Standin::start(&dir.path().join("github"), Arc::new(SystemClock)).await.unwrap();
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
@@ -62,7 +67,7 @@ impl Server {
             .spawn()
             .unwrap();
         let secret = github.webhook_secret.expose().to_owned();
-        let mut server = Self { child, address, secret, started_in: Duration::ZERO, _github: github, _dir: dir };
+        let mut server = Self { child, address, secret, started_in: Duration::ZERO, github, _dir: dir };
         let mut number = 0;
         loop {
             number += 1;

@@ -25,12 +25,15 @@ const WATCHED: Duration = Duration::from_secs(20);
 
 /// What the agents of a measurement print: pieces of so many lines, so many pieces a second.
 #[derive(Clone, Copy)]
-struct Load {
-    tasks: usize,
-    pieces: usize,
-    lines: usize,
-    per_second: usize,
+pub struct Load {
+    pub tasks: usize,
+    pub pieces: usize,
+    pub lines: usize,
+    pub per_second: usize,
 }
+
+/// Where the tasks belong.
+pub const REPO: &str = "acme/shop";
 
 pub struct Running {
     double: Double,
@@ -83,40 +86,32 @@ pub async fn quiet(tasks: usize, vendor: &str) -> Running {
 }
 
 /// Tasks whose agents work already: the service takes them up at that step.
-async fn start(load: Load, vendor: &str) -> Running {
+pub async fn start(load: Load, vendor: &str) -> Running {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bench.db");
     let github = Standin::start(&dir.path().join("github"), Arc::new(SystemClock)).await.unwrap();
+    github.add_repository(REPO, &[("a", "b")]).await.unwrap();
     let double = Double::start().await;
     let agents = agents_file(dir.path());
     Store::open(&Location::Sqlite(path.clone()), Access::Migration).await.unwrap().close().await;
     seed::tasks(&format!("sqlite://{}", path.display()), "queued", load.tasks as u64).await;
+    if load.tasks == 1 {
+        // One that is looked at, by whoever may read its repository.
+        seed::own(&format!("sqlite://{}", path.display()), github.repository_id(REPO).await).await;
+    }
     let store = Store::open(&Location::Sqlite(path.clone()), Access::Visitor).await.unwrap();
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let spawn = || {
-        Command::new(env!("CARGO_BIN_EXE_hireling"))
-            .arg("serve")
-            .env_clear()
+        serve(&github, dir.path(), "bench.db")
             .env("LISTEN_ADDR", &address)
             .env("ANTHROPIC_BASE_URL", vendor)
             .env("ANTHROPIC_API_KEY", "sk-ant-of-the-bench")
-            .env("DATABASE_URL", format!("sqlite://{}", path.display()))
-            .env("GITHUB_APP_ID", github.app_id.to_string())
-            .env("GITHUB_APP_PRIVATE_KEY", github.private_key.expose())
-            .env("GITHUB_WEBHOOK_SECRET", github.webhook_secret.expose())
-            .env("GITHUB_URL", &github.url)
-            .env("GITHUB_API_URL", github.api_url())
             .env("SANDBOX_VERCEL_TOKEN", double::TOKEN)
             .env("SANDBOX_VERCEL_TEAM_ID", double::TEAM)
             .env("SANDBOX_VERCEL_PROJECT_ID", double::PROJECT)
             .env("VERCEL_API_URL", &double.url)
             .env("AGENTS_FILE", &agents)
             .env("MAX_CONCURRENT_TASKS", "1000")
-            .env("METRICS_ADDR", "off")
-            .env("RUST_LOG", "error")
-            .current_dir(dir.path())
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
             .spawn()
             .unwrap()
     };
@@ -144,6 +139,26 @@ async fn start(load: Load, vendor: &str) -> Running {
     Running { double, service, address, grants, store, idle_rss, started: Instant::now(), dir, _github: github }
 }
 
+/// The program as a process of its own, with what every measurement sets.
+fn serve(github: &Standin, dir: &std::path::Path, database: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hireling"));
+    command
+        .arg("serve")
+        .env_clear()
+        .env("DATABASE_URL", format!("sqlite://{}", dir.join(database).display()))
+        .env("GITHUB_APP_ID", github.app_id.to_string())
+        .env("GITHUB_APP_PRIVATE_KEY", github.private_key.expose())
+        .env("GITHUB_WEBHOOK_SECRET", github.webhook_secret.expose())
+        .env("GITHUB_URL", &github.url)
+        .env("GITHUB_API_URL", github.api_url())
+        .env("METRICS_ADDR", "off")
+        .env("RUST_LOG", "error")
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
 fn agents_file(dir: &std::path::Path) -> std::path::PathBuf {
     let agents = dir.join("agents.toml");
     std::fs::write(&agents, "[agents.ours]\ncommand = [\"made-up\"]\n").unwrap();
@@ -152,24 +167,8 @@ fn agents_file(dir: &std::path::Path) -> std::path::PathBuf {
 
 /// Memory of a service with nothing to do.
 async fn idle_rss(github: &Standin, dir: &std::path::Path) -> u64 {
-    let child = Command::new(env!("CARGO_BIN_EXE_hireling"))
-        .arg("serve")
-        .env_clear()
-        .env("LISTEN_ADDR", "127.0.0.1:0")
-        .env("DATABASE_URL", format!("sqlite://{}", dir.join("idle.db").display()))
-        .env("GITHUB_APP_ID", github.app_id.to_string())
-        .env("GITHUB_APP_PRIVATE_KEY", github.private_key.expose())
-        .env("GITHUB_WEBHOOK_SECRET", github.webhook_secret.expose())
-        .env("GITHUB_URL", &github.url)
-        .env("GITHUB_API_URL", github.api_url())
-        .env("SANDBOX_PROVIDER", "local")
-        .env("METRICS_ADDR", "off")
-        .env("RUST_LOG", "error")
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+    let mut command = serve(github, dir, "idle.db");
+    let child = command.env("LISTEN_ADDR", "127.0.0.1:0").env("SANDBOX_PROVIDER", "local").spawn().unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
     stat(&child).1
 }
@@ -197,13 +196,13 @@ async fn begin(double: &Double, name: &str, load: Load) -> (String, String) {
 }
 
 impl Running {
-    async fn tasks(&self) -> Vec<TaskId> {
+    pub async fn tasks(&self) -> Vec<TaskId> {
         let page = TaskPage { limit: TASKS as i64, ..TaskPage::default() };
         self.store.tasks(page).await.unwrap().into_iter().map(|(_, task)| task.id).collect()
     }
 
     /// Lines that are stored.
-    async fn lines(&self) -> i64 {
+    pub async fn lines(&self) -> i64 {
         let path = self.dir.path().join("bench.db");
         let mut connection =
             <sqlx::SqliteConnection as sqlx::Connection>::connect(path.to_str().unwrap()).await.unwrap();

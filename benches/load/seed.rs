@@ -14,6 +14,18 @@ fn values(state: &str) -> String {
     )
 }
 
+/// Has all tasks belong to a repository that everybody may read.
+pub async fn own(url: &str, repository: i64) {
+    let sql = AssertSqlSafe(format!("UPDATE tasks SET installation_id = 5001, repository_id = {repository}"));
+    if url.starts_with("sqlite://") {
+        sqlx::SqliteConnection::connect(url).await.unwrap().execute(sql).await.unwrap();
+    } else {
+        let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
+        connection.execute(sql).await.unwrap();
+        connection.execute("VACUUM ANALYZE tasks").await.unwrap();
+    }
+}
+
 pub async fn tasks(url: &str, state: &str, count: u64) {
     let insert = format!("INSERT INTO tasks ({COLUMNS}) SELECT {}", values(state));
     if let Some(path) = url.strip_prefix("sqlite://") {
