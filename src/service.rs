@@ -137,8 +137,17 @@ impl Ground {
         };
         link(&setup.link());
         let listener = TcpListener::from_std(self.listener.try_clone()?)?;
-        let router = web::setup_router(setup, stop.clone());
+        let setup = Arc::new(setup);
+        let router = web::setup_router(Arc::clone(&setup), stop.clone());
+        let elsewhere = {
+            let (setup, stop) = (setup, stop.clone());
+            tokio::spawn(async move {
+                setup.made().await;
+                stop.cancel();
+            })
+        };
         web::serve(listener, router, stop, Grace(GRACE)).await;
+        elsewhere.abort();
         Ok(())
     }
 

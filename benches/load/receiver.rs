@@ -53,6 +53,7 @@ impl Server {
             .env_clear()
             .env("LISTEN_ADDR", &address)
             .env("DATABASE_URL", database.url())
+            .env("ENCRYPTION_KEY", "5e".repeat(32))
             .env("GITHUB_APP_ID", github.app_id.to_string())
             .env("GITHUB_APP_PRIVATE_KEY", github.private_key.expose())
             .env("GITHUB_WEBHOOK_SECRET", github.webhook_secret.expose())

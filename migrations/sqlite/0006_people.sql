@@ -63,4 +63,8 @@ CREATE INDEX tasks_agent ON tasks (agent, seq);
 CREATE INDEX tasks_state ON tasks (state, seq);
 CREATE INDEX tasks_delivery ON tasks (delivery_guid, seq);
 CREATE INDEX deliveries_repository ON deliveries (lower(repository), seq);
+CREATE INDEX deliveries_by_thread ON deliveries (lower(repository), issue_number, seq);
 CREATE INDEX deliveries_decision ON deliveries (decision, seq);
+
+-- The comment, review or issue that a delivery is about, by GitHub's number.
+ALTER TABLE deliveries ADD COLUMN object_id BIGINT;

@@ -45,8 +45,8 @@ pub enum SignInError {
 #[derive(Debug, Clone)]
 pub struct Arrived {
     pub account: Account,
-    /// Of GitHub: where the person can see our App.
-    pub installations: Vec<SeenInstallation>,
+    /// Of GitHub: where the person can see our App. `None`: it did not say.
+    pub installations: Option<Vec<SeenInstallation>>,
 }
 
 #[derive(Debug)]
@@ -213,16 +213,17 @@ impl SignIns {
         let email = emails.into_iter().find(|one| one.primary && one.verified).map(|one| one.email);
         let seen = self.get(format!("{api}/user/installations?per_page=100"), token);
         let seen: Option<GitHubInstallations> = read(seen, false).await.ok();
-        let installations = seen.into_iter().flat_map(|seen| seen.installations).filter_map(|one| {
+        let as_seen = |one: GitHubInstallation| {
             let account = one.account?;
             Some(SeenInstallation {
                 id: InstallationId(one.id),
                 account: account.login?,
                 is_organization: account.r#type.as_deref() == Some("Organization"),
             })
-        });
+        };
+        let installations = seen.map(|seen| seen.installations.into_iter().filter_map(as_seen).collect());
         let account = Account { with: SignInWith::GitHub, subject: user.id.to_string(), login: user.login, email };
-        Ok(Arrived { account, installations: installations.collect() })
+        Ok(Arrived { account, installations })
     }
 
     async fn at_vercel(&self, client: &Client, token: &Secret) -> Result<Arrived, SignInError> {
@@ -231,7 +232,7 @@ impl SignIns {
         let login = user.preferred_username.or(user.name).unwrap_or_else(|| user.sub.clone());
         let email = user.email.filter(|_| user.email_verified);
         let account = Account { with: SignInWith::Vercel, subject: user.sub, login, email };
-        Ok(Arrived { account, installations: Vec::new() })
+        Ok(Arrived { account, installations: None })
     }
 
     /// Ends a token that has told what it was for. Where that fails it ends by itself, in hours.

@@ -15,8 +15,13 @@ use crate::domain::person::{Person, SeenInstallation};
 use crate::domain::task::{Task, Thread};
 
 const REMEMBERED: Duration = Duration::from_secs(60);
+const UNKNOWN_FOR: Duration = Duration::from_secs(5);
 /// Answers remembered at once.
 const MAX_REMEMBERED: usize = 10_000;
+
+/// GitHub or the database gives no answer now: neither yes nor no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unknown;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Question {
@@ -27,34 +32,40 @@ enum Question {
     OwnsTheApp(UserId),
 }
 
+/// What GitHub said, and when.
+type Answer = (Result<bool, Unknown>, Millis);
+
 #[derive(Debug, Default)]
 pub(super) struct Answers {
-    known: Mutex<HashMap<Question, (bool, Millis)>>,
+    known: Mutex<HashMap<Question, Answer>>,
 }
 
 impl App {
     /// The task, if this visitor may see it.
-    pub async fn visible_task(&self, id: &TaskId, who: Option<&Person>) -> Option<Task> {
+    pub async fn visible_task(&self, id: &TaskId, who: Option<&Person>) -> Result<Option<Task>, Unknown> {
         let task = match self.store.task(id).await {
-            Ok(task) => task?,
+            Ok(Some(task)) => task,
+            Ok(None) => return Ok(None),
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "a task cannot be shown");
-                return None;
+                return Err(Unknown);
             }
         };
-        self.may_read(&task.thread, who).await.then_some(task)
+        Ok(self.may_read(&task.thread, who).await?.then_some(task))
     }
 
     /// Whether GitHub shows the repository of this thread to the visitor.
-    pub async fn may_read(&self, thread: &Thread, who: Option<&Person>) -> bool {
+    pub async fn may_read(&self, thread: &Thread, who: Option<&Person>) -> Result<bool, Unknown> {
         let place = super::intake::place(thread);
         let is_public = self
             .asked(Question::IsPublic(thread.repository), async {
                 self.github.repository(&place).await.map(|repository| repository.is_public)
             })
-            .await;
-        let Some(person) = who.filter(|person| !is_public && person.is_on_github()) else { return is_public };
+            .await?;
+        let Some(person) = who.filter(|person| !is_public && person.is_on_github()) else { return Ok(is_public) };
         self.asked(Question::Reads(thread.repository, person.id), async {
+            // Missing where another repository has the name now.
+            self.github.repository(&place).await?;
             let permission = self.github.permission_of(&place, &person.login, person.id).await?;
             Ok(permission >= Permission::Read)
         })
@@ -62,7 +73,7 @@ impl App {
     }
 
     /// Whether the person could write within the last minute: for showing buttons, not for what they do.
-    pub async fn seems_to_write(&self, thread: &Thread, person: &Person) -> bool {
+    pub async fn seems_to_write(&self, thread: &Thread, person: &Person) -> Result<bool, Unknown> {
         self.asked(Question::Writes(thread.repository, person.id), self.may_write(thread, person)).await
     }
 
@@ -72,7 +83,15 @@ impl App {
             return Ok(false);
         }
         let place = super::intake::place(thread);
+        self.github.repository(&place).await?;
         Ok(self.github.permission_of(&place, &person.login, person.id).await? >= Permission::Write)
+    }
+
+    /// Whether the person sees to the keys of this account, asked now: for what a form does.
+    pub async fn administers_now(&self, person: &Person, id: InstallationId) -> bool {
+        let Some(one) = person.installations.iter().find(|one| one.id == id) else { return false };
+        self.answers.known.lock().await.remove(&Question::Administers(id, person.id));
+        self.administers(person, one).await
     }
 
     /// The accounts whose keys and connectors the person sees to.
@@ -87,10 +106,10 @@ impl App {
             return person.is_on_github() && installation.account.eq_ignore_ascii_case(&person.login);
         }
         let SeenInstallation { id, account, .. } = installation;
-        self.asked(Question::Administers(*id, person.id), async {
+        let asked = self.asked(Question::Administers(*id, person.id), async {
             self.github.is_administrator(*id, account, &person.login, person.id).await
-        })
-        .await
+        });
+        asked.await == Ok(true)
     }
 
     /// Administrators of the accounts that the service works for, or, where it works for all, of the one
@@ -113,7 +132,7 @@ impl App {
     }
 
     async fn owns_the_app(&self, person: &Person) -> bool {
-        self.asked(Question::OwnsTheApp(person.id), async {
+        let asked = self.asked(Question::OwnsTheApp(person.id), async {
             let owner = self.github.app_owner().await?;
             if owner.id == person.id {
                 return Ok(true);
@@ -123,24 +142,29 @@ impl App {
                 Some(one) => self.github.is_administrator(one.id, &owner.login, &person.login, person.id).await,
                 None => Ok(false),
             }
-        })
-        .await
+        });
+        asked.await == Ok(true)
     }
 
-    /// The answer of GitHub, not older than a minute. Where it does not answer: no.
-    async fn asked(&self, question: Question, ask: impl Future<Output = Result<bool, GitHubError>>) -> bool {
+    /// The answer of GitHub, not older than a minute. That it gives none is remembered for a moment, so
+    /// that a page of many does not wait for each.
+    async fn asked(
+        &self,
+        question: Question,
+        ask: impl Future<Output = Result<bool, GitHubError>>,
+    ) -> Result<bool, Unknown> {
         let now = self.clock.now();
         if let Some((answer, at)) = self.answers.known.lock().await.get(&question)
-            && now.since(*at) < REMEMBERED
+            && now.since(*at) < if answer.is_ok() { REMEMBERED } else { UNKNOWN_FOR }
         {
             return *answer;
         }
         let answer = match ask.await {
-            Ok(answer) => answer,
-            Err(GitHubError::Missing) => false,
+            Ok(answer) => Ok(answer),
+            Err(GitHubError::Missing) => Ok(false),
             Err(error) => {
                 tracing::info!(error = %self.redactor.redact(&error.to_string()), "who may see it could not be asked");
-                return false;
+                Err(Unknown)
             }
         };
         let mut known = self.answers.known.lock().await;

@@ -12,6 +12,16 @@ use crate::domain::connector::{Connector, Secrets, Selected, Transport, check, i
 use crate::domain::ids::UserId;
 use crate::domain::key::KeyOwner;
 
+/// What a stored connector is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checked {
+    Good,
+    /// It leads where it may not, by the settings of now.
+    NotAllowed,
+    /// Its secrets were changed, or sealed with a key that is gone.
+    Closed,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectorError {
     #[error(transparent)]
@@ -74,13 +84,16 @@ impl App {
         Ok(connector)
     }
 
-    /// Whether a stored one opens and leads where it may: the service itself never calls it. `None`:
-    /// there is none of this name.
-    pub async fn check_connector(&self, owner: KeyOwner, name: &str) -> Result<Option<bool>, StoreError> {
+    /// What can be told of a stored one: the service itself never calls it. `None`: there is none of
+    /// this name.
+    pub async fn check_connector(&self, owner: KeyOwner, name: &str) -> Result<Option<Checked>, StoreError> {
         let Some(connector) = self.store.connector(owner, name).await? else { return Ok(None) };
         let is_allowed = |url: &str| self.settings.network.names_host_of(url);
-        let is_legal = check(name, &connector.transport, is_allowed).is_ok();
-        Ok(Some(is_legal && self.open_connector(&connector).is_ok()))
+        Ok(Some(match check(name, &connector.transport, is_allowed) {
+            Err(_) => Checked::NotAllowed,
+            Ok(_) if self.open_connector(&connector).is_err() => Checked::Closed,
+            Ok(_) => Checked::Good,
+        }))
     }
 
     fn open_connector(&self, connector: &Connector) -> Result<Secrets, VaultError> {

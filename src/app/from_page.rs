@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::App;
 use super::intake::cancelled_in_queue;
 use crate::adapters::store::{Asked, KeptDelivery, LedgerRow, StoreError, Stored};
+use crate::adapters::vault;
 use crate::domain::ids::{DeliveryId, TaskId};
 use crate::domain::person::Person;
 use crate::domain::task::{Requester, Task};
@@ -37,7 +38,10 @@ impl App {
         let requester = Requester { id: by.id, login: by.login.clone() };
         let asked = RetryAsked { task: task.id.clone(), by: requester };
         let body = serde_json::to_vec(&asked).unwrap_or_default();
-        let id = DeliveryId(format!("page-{}", self.clock.new_id()));
+        // Clicked twice within a minute, it is meant once, and finds the same delivery.
+        let minute = self.clock.now().0 / 60_000;
+        let meaning = format!("{}:retry:{}:{}:{minute}", task.thread.repository, task.id, by.id);
+        let id = DeliveryId(format!("page-{}", vault::hash(&meaning)));
         let row = LedgerRow {
             id: id.clone(),
             event: RETRY_EVENT.to_owned(),
@@ -46,15 +50,13 @@ impl App {
             repository_id: Some(task.thread.repository.0),
             repository: task.thread.name.to_string(),
             issue: Some(task.thread.issue.0),
+            object: None,
             sender: by.login.clone(),
             received_at: self.clock.now(),
             decision: None,
             facts: String::new(),
         };
-        // Clicked twice within a minute, it is meant once.
-        let minute = self.clock.now().0 / 60_000;
-        let meaning = Some(format!("{}:retry:{}:{}:{minute}", task.thread.repository, task.id, by.id));
-        let kept = KeptDelivery { row, meaning, packed_body: KeptDelivery::pack(&body) };
+        let kept = KeptDelivery { row, meaning: Some(meaning), packed_body: KeptDelivery::pack(&body) };
         let stored = self.store.keep_deliveries(&[kept]).await?;
         if stored.first() == Some(&Stored::Fresh) {
             self.signals.deliveries.notify_one();

@@ -33,6 +33,11 @@ impl App {
         Ok(self.who.known.get_or_init(|| Identity { app_id: self.who.app_id, handle }).clone())
     }
 
+    /// Our name in addresses, and in mentions.
+    pub async fn handle(&self) -> Result<String, GitHubError> {
+        Ok(self.identity().await?.handle)
+    }
+
     /// Login under which our comments stand.
     pub(crate) async fn bot_login(&self) -> Result<String, GitHubError> {
         Ok(format!("{}[bot]", self.identity().await?.handle))

@@ -54,7 +54,7 @@ pub fn wire(entries: &[LogEntry]) -> Bytes {
 }
 
 impl App {
-    /// What is new in the log of a task from here on. `stop`: the service ends.
+    /// What is new in the log of a task. `after`: how long it is now. `stop`: the service ends.
     pub fn follow(self: &Arc<Self>, task: &TaskId, after: i64, stop: &CancellationToken) -> broadcast::Receiver<News> {
         let mut by_task = self.followers.by_task.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(news) = by_task.get(task) {
@@ -88,6 +88,9 @@ impl App {
                 after = last.seq;
                 let piece = Piece { first: first.seq, last: last.seq, wire: wire(&entries) };
                 let _ = readers.send(News::Lines(piece));
+                if self.stop_following(task, readers) {
+                    return;
+                }
                 continue;
             }
             if is_over {

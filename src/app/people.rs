@@ -153,9 +153,10 @@ impl App {
     }
 
     async fn note_installations(&self, user: UserId, arrived: &Arrived) -> Result<(), StoreError> {
-        match arrived.account.with {
-            SignInWith::GitHub => self.store.store_installations(user, &arrived.installations).await,
-            SignInWith::Vercel => Ok(()),
+        match &arrived.installations {
+            Some(seen) => self.store.store_installations(user, seen).await,
+            // What was known stays.
+            None => Ok(()),
         }
     }
 
@@ -279,6 +280,12 @@ impl App {
             self.store.note_session_use(&session.id, now).await?;
         }
         Ok(self.store.person(user).await?.map(|person| (person, session, secret)))
+    }
+
+    /// Whether a session that was good is so still. Where the database does not answer: yes.
+    pub async fn is_session(&self, id: &str) -> bool {
+        let found = self.store.session(id).await;
+        found.map_or(true, |found| found.is_some_and(|(_, session)| !session.is_over(self.clock.now())))
     }
 
     /// Notes who did what. A log line says it where the database cannot.

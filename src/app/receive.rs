@@ -105,6 +105,11 @@ fn ledger_row(delivery: &Delivery, notice: &Notice, now: Millis, decision: Optio
         repository_id: notice.thread.as_ref().map(|thread| thread.repository.0),
         repository: notice.thread.as_ref().map(|thread| thread.name.to_string()).unwrap_or_default(),
         issue: notice.thread.as_ref().map(|thread| thread.issue.0),
+        object: notice
+            .writing
+            .as_ref()
+            .zip(notice.thread.as_ref())
+            .map(|(writing, thread)| writing.subject.number(thread)),
         sender: notice.sender.as_ref().map(|sender| sender.login.clone()).unwrap_or_default(),
         received_at: now,
         decision,

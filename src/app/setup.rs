@@ -9,6 +9,8 @@ use crate::domain::secret::Secret;
 use crate::ports::clock::Clock;
 
 const NAME: &str = "github-app";
+const TRIES: u32 = 20;
+const WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 const BOUND_TO: &str = "instance/github-app";
 
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,10 @@ impl Setup {
         vault::hash(shown) == vault::hash(self.code.expose())
     }
 
+    pub fn is_state(&self, shown: &str) -> bool {
+        vault::hash(shown) == vault::hash(self.state.expose())
+    }
+
     /// Where the form goes for an account, and what is in it. An empty organization: one's own account.
     pub fn form(&self, organization: &str) -> Result<(String, String), SetupError> {
         let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -73,15 +79,38 @@ impl Setup {
 
     /// Takes the App that GitHub made. Gives its name in addresses.
     pub async fn finish(&self, state: &str, code: &str) -> Result<String, SetupError> {
-        if vault::hash(state) != vault::hash(self.state.expose()) {
+        if !self.is_state(state) {
             return Err(SetupError::Refused("This set-up was not begun here.".to_owned()));
         }
         let Registered { registration, slug } = convert(&self.api_url, code).await.map_err(SetupError::Refused)?;
         let sealed = self.vault.seal(BOUND_TO, &registration.to_json(), self.clock.new_secret())?;
-        if !self.store.store_instance_value(NAME, &sealed, self.clock.now()).await? {
+        if !self.keep(&sealed).await? {
             return Err(SetupError::Refused("There is an App already.".to_owned()));
         }
-        self.store.audit(None, "made the GitHub App", &slug, self.clock.now()).await?;
+        if let Err(error) = self.store.audit(None, "made the GitHub App", &slug, self.clock.now()).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "not audited");
+        }
         Ok(slug)
+    }
+
+    /// GitHub gives the secrets out once: a database that is away for a moment must not lose them.
+    async fn keep(&self, sealed: &str) -> Result<bool, StoreError> {
+        for _ in 0..TRIES {
+            match self.store.store_instance_value(NAME, sealed, self.clock.now()).await {
+                Err(StoreError::Unavailable(_)) => tokio::time::sleep(WAIT).await,
+                stored => return stored,
+            }
+        }
+        self.store.store_instance_value(NAME, sealed, self.clock.now()).await
+    }
+
+    /// Waits until there is an App, made here or by another process.
+    pub async fn made(&self) {
+        loop {
+            tokio::time::sleep(WAIT).await;
+            if matches!(stored(&self.store, &self.vault).await, Ok(Some(_))) {
+                return;
+            }
+        }
     }
 }

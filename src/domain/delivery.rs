@@ -112,10 +112,7 @@ pub fn sort(notice: &Notice, identity: &Identity) -> Sorted {
     if edited || writing.author != sender.id.0 {
         return Sorted::Ignored(Edited);
     }
-    let object = match writing.subject {
-        Subject::Issue => thread.issue.0,
-        Subject::IssueComment(id) | Subject::ReviewComment(id) | Subject::Review(id) => id.0,
-    };
+    let object = writing.subject.number(thread);
     Sorted::Kept { meaning: Some(format!("{}:{}:{object}", thread.repository, notice.event)) }
 }
 

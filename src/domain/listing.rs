@@ -17,6 +17,14 @@ pub struct TaskFilter {
     pub words: Option<String>,
 }
 
+impl TaskFilter {
+    /// Whether rows have to be looked at to tell: an index serves one wish at a time.
+    pub fn needs_search(&self) -> bool {
+        let wishes = [self.state.is_some(), self.agent.is_some(), self.repository.is_some(), self.requester.is_some()];
+        self.words.is_some() || wishes.into_iter().filter(|is_given| *is_given).count() > 1
+    }
+}
+
 /// Which deliveries are wanted; empty: all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeliveryFilter {
@@ -24,6 +32,8 @@ pub struct DeliveryFilter {
     /// `owner/name`
     pub repository: Option<String>,
     pub issue: Option<i64>,
+    /// A comment or review.
+    pub object: Option<i64>,
 }
 
 /// A page, and where the next one begins.
@@ -78,6 +88,13 @@ impl DeliveryLine {
     }
 }
 
+impl InstallationLine {
+    /// The App is installed, and not suspended.
+    pub fn is_active(&self) -> bool {
+        self.deleted_at.is_none() && self.suspended_at.is_none()
+    }
+}
+
 /// One account that has the App, or had it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstallationLine {
@@ -85,6 +102,5 @@ pub struct InstallationLine {
     pub account: String,
     pub suspended_at: Option<Millis>,
     pub deleted_at: Option<Millis>,
-    pub blocked_until: Millis,
     pub updated_at: Millis,
 }

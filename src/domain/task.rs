@@ -105,6 +105,11 @@ pub enum Subject {
 }
 
 impl Subject {
+    /// GitHub's number of the comment or review, or that of the issue.
+    pub fn number(self, thread: &Thread) -> i64 {
+        self.comment().map_or(thread.issue.0, |id| id.0)
+    }
+
     /// The comment it is, if it is one.
     pub fn comment(self) -> Option<CommentId> {
         match self {

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
+use axum::http::HeaderMap;
+
 use crate::domain::ids::Millis;
 
 const PER_MINUTE: u32 = 30;
@@ -13,6 +15,19 @@ const MAX_ADDRESSES: usize = 10_000;
 /// Whose connection it is.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
+
+impl Peer {
+    /// Behind a proxy on this machine or network, the address that the proxy saw.
+    pub fn client(self, headers: &HeaderMap) -> Self {
+        let is_near = match self.0 {
+            IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
+            IpAddr::V6(address) => address.is_loopback() || address.is_unique_local(),
+        };
+        let seen = headers.get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok());
+        let last = seen.and_then(|list| list.rsplit(',').next()).and_then(|text| text.trim().parse().ok());
+        last.filter(|_| is_near).map_or(self, Self)
+    }
+}
 
 #[derive(Debug, Default)]
 pub struct Tries {
@@ -39,6 +54,17 @@ impl Tries {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_proxy_nearby_tells_who_it_serves() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-for", "6.6.6.6, 9.9.9.9".parse().unwrap());
+        let of = |text: &str| Peer(text.parse().unwrap()).client(&headers).0.to_string();
+        assert_eq!(
+            (of("127.0.0.1"), of("10.1.2.3"), of("8.8.8.8")),
+            ("9.9.9.9".into(), "9.9.9.9".into(), "8.8.8.8".into())
+        );
+    }
 
     #[test]
     fn one_address_has_so_many_tries_a_minute() {

@@ -33,6 +33,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::app::App;
 use crate::domain::secret::Secret;
+use crate::ports::clock::Clock;
 use settings::{connectors, keys};
 
 pub use health::metrics_router;
@@ -55,6 +56,8 @@ pub struct Web {
     /// Places for calls of models, and room for what they send.
     model_calls: Arc<Semaphore>,
     model_room: Arc<Semaphore>,
+    /// Places for searches, which read more than a page.
+    searches: Semaphore,
     /// Sign-ins that were tried.
     tries: limits::Tries,
     /// A browser takes `__Host-` cookies from this address.
@@ -63,6 +66,8 @@ pub struct Web {
     has_asked_for_ping: AtomicBool,
 }
 
+/// Searches at once: the database has other readers.
+const MAX_SEARCHES: usize = 2;
 /// Live pages and logs that are read at once.
 const MAX_VIEWERS: usize = 1_000;
 
@@ -74,7 +79,7 @@ impl Web {
         stop: CancellationToken,
     ) -> Arc<Self> {
         let url = url::Url::parse(&app.settings.public_url).ok();
-        let is_here = |url: &url::Url| matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        let is_here = |url: &url::Url| url.host_str().is_some_and(visitor::is_this_machine);
         let has_safe_cookies = url.is_some_and(|url| url.scheme() == "https" || is_here(&url));
         Arc::new(Self {
             app,
@@ -85,6 +90,7 @@ impl Web {
             viewers: Arc::new(Semaphore::new(MAX_VIEWERS)),
             model_calls: Arc::new(Semaphore::new(gateway::MAX_CALLS)),
             model_room: Arc::new(Semaphore::new(gateway::ROOM)),
+            searches: Semaphore::new(MAX_SEARCHES),
             tries: limits::Tries::default(),
             has_safe_cookies,
             has_asked_for_ping: AtomicBool::new(false),
@@ -109,8 +115,9 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .with_state(Arc::clone(&web));
+    let clock = Arc::clone(&web.app.clock);
     let people = pages().layer(axum::middleware::from_fn_with_state(Arc::clone(&web), counted)).with_state(web);
-    with_security_headers(machines.merge(people), policy, https)
+    with_security_headers(machines.merge(people), policy, https, clock)
 }
 
 fn pages() -> Router<Arc<Web>> {
@@ -141,6 +148,7 @@ fn pages() -> Router<Arc<Web>> {
         .route("/deliveries", get(operator::deliveries))
         .route("/deliveries/{id}", get(operator::delivery))
         .route("/deliveries/{id}/replay", post(operator::replay))
+        .route("/installations", get(operator::installations))
         .route("/why", get(operator::why))
         .route("/signin", get(signin::signin))
         .route("/auth/github", get(signin::to_github))
@@ -167,7 +175,12 @@ async fn not_this_way(State(web): State<Arc<Web>>) -> Response {
 async fn counted(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<axum::extract::MatchedPath>().map(|path| path.as_str().to_owned());
     let started = web.app.clock.now();
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
+    let is_html = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/html; charset=utf-8");
+    if (response.status().is_client_error() || response.status().is_server_error()) && !is_html {
+        // Words of a library tell too much, or too little.
+        response = page::refuse(&web, response.status());
+    }
     let route = route.unwrap_or_else(|| "other".to_owned());
     let status = response.status().as_u16().to_string();
     let took = web.app.clock.now().since(started).as_secs_f64();
@@ -189,7 +202,7 @@ fn policy(analytics: Option<&url::Url>, forms: &[&str]) -> HeaderValue {
     HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
 }
 
-fn with_security_headers(router: Router, policy: HeaderValue, https: bool) -> Router {
+fn with_security_headers(router: Router, policy: HeaderValue, https: bool, clock: Arc<dyn Clock>) -> Router {
     let mut headers: Vec<(HeaderName, HeaderValue)> = vec![
         (header::CONTENT_SECURITY_POLICY, policy),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -200,7 +213,8 @@ fn with_security_headers(router: Router, policy: HeaderValue, https: bool) -> Ro
     if https {
         headers.push((header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000")));
     }
-    let mut router = router.layer(CatchPanicLayer::new());
+    let after_panic = move |_| page::refuse_with(&page::error_id(&*clock), StatusCode::INTERNAL_SERVER_ERROR);
+    let mut router = router.layer(CatchPanicLayer::custom(after_panic));
     for (name, value) in headers {
         router = router.layer(SetResponseHeaderLayer::if_not_present(name, value));
     }

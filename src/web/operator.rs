@@ -14,10 +14,13 @@ use super::visitor::{Me, Posted, Visitor};
 use crate::domain::decision::DecisionCode;
 use crate::domain::ids::{DeliveryId, IssueNumber, RepoName};
 use crate::domain::listing::{DeliveryFilter, DeliveryLine, InstallationLine};
+use crate::domain::person::SignInWith;
 use crate::domain::text::cut_marked;
 
 const PER_PAGE: i64 = 50;
 const INSTALLATIONS: i64 = 200;
+/// Accounts whose repositories are asked for, those heard of last.
+const ASKED: usize = 20;
 /// Of a payload, on its page.
 const MAX_SHOWN: usize = 256 * 1024;
 
@@ -30,8 +33,21 @@ struct DeliveriesPage {
     code: String,
     repository: String,
     older: Option<String>,
-    installations: Vec<InstallationLine>,
     checks: Vec<Check>,
+}
+
+#[derive(Template)]
+#[template(path = "installations.html")]
+struct InstallationsPage {
+    frame: Frame,
+    lines: Vec<(InstallationLine, Result<Repositories, String>)>,
+}
+
+/// What an account has the App on.
+#[derive(Default)]
+struct Repositories {
+    names: Vec<String>,
+    more: i64,
 }
 
 /// One line about the instance: whether it is as it should be, and what to do.
@@ -91,13 +107,30 @@ async fn checks(web: &Web) -> Vec<Check> {
     });
     checks.push(match app.sandbox.check().await {
         Ok(said) => check(true, format!("Sandboxes: {said}.")),
-        Err(error) => check(false, format!("Sandboxes cannot be made: {}", app.redactor.redact(&error.to_string()))),
+        Err(error) => {
+            let why = app.redactor.redact(&error.to_string());
+            check(false, format!("Sandboxes cannot be made ({why}): check the SANDBOX_… settings."))
+        }
     });
-    let has_installation = app.store.installations(1).await.is_ok_and(|list| !list.is_empty());
-    checks.push(match has_installation {
-        true => check(true, "The App is installed.".to_owned()),
-        false => check(false, "No account has installed the App yet: install it on a repository.".to_owned()),
+    checks.push(match app.store.installations(INSTALLATIONS).await {
+        Ok(known) if known.iter().any(InstallationLine::is_active) => check(true, "The App is installed.".to_owned()),
+        Ok(_) => check(false, "No account has installed the App yet: install it on a repository.".to_owned()),
+        Err(_) => check(false, "The database does not answer.".to_owned()),
     });
+    let is_public = crate::domain::connector::address::check(&app.settings.public_url).is_ok();
+    checks.push(match is_public {
+        true => check(true, format!("GitHub and sandboxes call {}.", app.settings.public_url)),
+        false => check(
+            false,
+            format!(
+                "{} is no public https address: set PUBLIC_URL, unless GitHub and sandboxes are on this network.",
+                app.settings.public_url
+            ),
+        ),
+    });
+    if !app.signins.offers(SignInWith::Vercel) {
+        checks.push(check(true, "Signing in with Vercel is not set up; it does not have to be.".to_owned()));
+    }
     if app.settings.keys.is_empty() {
         checks
             .push(check(true, "This instance has no keys of its own: people bring theirs under API keys.".to_owned()));
@@ -119,11 +152,10 @@ pub async fn deliveries(
     let filter = DeliveryFilter {
         code: DecisionCode::parse(&code).map(DecisionCode::name),
         repository: (!repository.is_empty()).then(|| repository.clone()),
-        issue: None,
+        ..DeliveryFilter::default()
     };
     let before = query.get("before").and_then(|text| text.parse().ok());
-    let found = web.app.store.find_deliveries(&filter, before, PER_PAGE).await;
-    let (Ok(page), Ok(installations)) = (found, web.app.store.installations(INSTALLATIONS).await) else {
+    let Ok(page) = web.app.store.find_deliveries(&filter, before, PER_PAGE).await else {
         return refuse(&web, StatusCode::SERVICE_UNAVAILABLE);
     };
     let older = page.next.map(|next| {
@@ -138,9 +170,40 @@ pub async fn deliveries(
         code,
         repository,
         older,
-        installations,
         checks: checks(&web).await,
     })
+}
+
+/// Accounts that have the App, and on which repositories.
+pub async fn installations(State(web): State<Arc<Web>>, me: Me, visitor: Visitor) -> Response {
+    if let Err(refusal) = only_operators(&web, &me).await {
+        return refusal;
+    }
+    let Ok(known) = web.app.store.installations(INSTALLATIONS).await else {
+        return refuse(&web, StatusCode::SERVICE_UNAVAILABLE);
+    };
+    let asked = known.into_iter().enumerate().map(|(number, line)| {
+        let web = &web;
+        async move {
+            let repositories = match line.is_active() && number < ASKED {
+                true => repositories(web, &line).await,
+                false => Ok(Repositories::default()),
+            };
+            (line, repositories)
+        }
+    });
+    let lines = futures::future::join_all(asked).await;
+    render(&InstallationsPage { frame: Frame::of(&web, &visitor).await, lines })
+}
+
+async fn repositories(web: &Web, line: &InstallationLine) -> Result<Repositories, String> {
+    match web.app.github.repositories_of(line.id).await {
+        Ok((names, all)) => {
+            let more = all - i64::try_from(names.len()).unwrap_or(all);
+            Ok(Repositories { names, more })
+        }
+        Err(error) => Err(web.app.redactor.redact(&error.message())),
+    }
 }
 
 pub async fn delivery(State(web): State<Arc<Web>>, me: Me, visitor: Visitor, Path(id): Path<String>) -> Response {
@@ -184,8 +247,8 @@ pub async fn replay(State(web): State<Arc<Web>>, Path(id): Path<String>, posted:
     }
 }
 
-/// Repository, number, and the comment's own number, of a link to a thread of this GitHub.
-fn read_link(link: &str, web_url: &str) -> Option<(RepoName, IssueNumber, Option<String>)> {
+/// Repository, number, and the number of the comment or review, of a link to a thread of this GitHub.
+fn read_link(link: &str, web_url: &str) -> Option<(RepoName, IssueNumber, Option<i64>)> {
     let (link, base) = (url::Url::parse(link).ok()?, url::Url::parse(web_url).ok()?);
     if link.origin() != base.origin() {
         return None;
@@ -193,10 +256,10 @@ fn read_link(link: &str, web_url: &str) -> Option<(RepoName, IssueNumber, Option
     let path = link.path().strip_prefix(base.path().trim_end_matches('/'))?.trim_matches('/').to_owned();
     let words: Vec<&str> = path.split('/').collect();
     let [owner, name, "issues" | "pull", number, ..] = words.as_slice() else { return None };
-    let comment = link.fragment().and_then(|text| {
-        let digits: String = text.chars().rev().take_while(char::is_ascii_digit).collect();
-        let digits: String = digits.chars().rev().collect();
-        (!digits.is_empty()).then_some(digits)
+    // `#issue-N` names the issue itself, by a number that nothing else uses.
+    let comment = link.fragment().filter(|text| !text.starts_with("issue-")).and_then(|text| {
+        let start = text.rfind(|c: char| !c.is_ascii_digit()).map_or(0, |at| at + 1);
+        text.get(start..)?.parse().ok()
     });
     Some((RepoName::parse(&format!("{owner}/{name}"))?, IssueNumber(number.parse().ok()?), comment))
 }
@@ -217,20 +280,16 @@ pub async fn why(
     if url.is_empty() {
         return render(&page);
     }
-    let Some((repository, issue, comment)) = read_link(&url, web.app.github.web_url()) else {
+    let Some((repository, issue, object)) = read_link(&url, web.app.github.web_url()) else {
         page.answer = Some("This is no link to an issue, a pull request or a comment on this GitHub.");
         return render(&page);
     };
-    let filter = DeliveryFilter { repository: Some(repository.to_string()), issue: Some(issue.0), code: None };
+    let filter =
+        DeliveryFilter { repository: Some(repository.to_string()), issue: Some(issue.0), object, ..Default::default() };
     let Ok(found) = web.app.store.find_deliveries(&filter, None, PER_PAGE).await else {
         return refuse(&web, StatusCode::SERVICE_UNAVAILABLE);
     };
     for line in found.items {
-        if let Some(comment) = &comment
-            && !is_about(&web, &line, comment).await
-        {
-            continue;
-        }
         let task = web.app.store.task_of_delivery(&line.id).await.ok().flatten();
         page.lines.push((line, task.map(|task| task.to_string())));
     }
@@ -243,16 +302,6 @@ pub async fn why(
     render(&page)
 }
 
-/// Whether a delivery is about this comment.
-async fn is_about(web: &Web, line: &DeliveryLine, comment: &str) -> bool {
-    let found = web.app.store.delivery_line(&line.id).await.ok().flatten();
-    let Some((_, Some(body))) = found else { return false };
-    let value: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-    ["/comment/id", "/review/id", "/issue/number", "/pull_request/number"]
-        .iter()
-        .any(|place| value.pointer(place).is_some_and(|id| id.as_i64().is_some_and(|id| comment.parse() == Ok(id))))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,10 +312,11 @@ mod tests {
             let (name, issue, comment) = read_link(link, "https://github.com")?;
             Some((name.to_string(), issue.0, comment))
         };
-        let shop = |comment: Option<&str>| Some(("acme/shop".to_owned(), 7, comment.map(ToOwned::to_owned)));
-        assert_eq!(read("https://github.com/acme/shop/issues/7#issuecomment-99"), shop(Some("99")));
-        assert_eq!(read("https://github.com/acme/shop/pull/7/files#discussion_r12"), shop(Some("12")));
+        let shop = |comment: Option<i64>| Some(("acme/shop".to_owned(), 7, comment));
+        assert_eq!(read("https://github.com/acme/shop/issues/7#issuecomment-99"), shop(Some(99)));
+        assert_eq!(read("https://github.com/acme/shop/pull/7/files#discussion_r12"), shop(Some(12)));
         assert_eq!(read("https://github.com/acme/shop/issues/7"), shop(None));
+        assert_eq!(read("https://github.com/acme/shop/issues/7#issue-123456"), shop(None));
         for bad in [
             "https://evil.test/acme/shop/issues/7",
             "acme/shop#7",

@@ -8,6 +8,7 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 
 use super::Web;
 use super::visitor::{Me, Visitor};
+use crate::ports::clock::Clock;
 
 /// The head of a page: who looks at it, and what was done just now.
 pub struct Frame {
@@ -16,6 +17,8 @@ pub struct Frame {
     /// After a form: what came of it.
     pub notice: Option<&'static str>,
     pub is_fault: bool,
+    /// There is nothing else to look at yet.
+    pub is_bare: bool,
 }
 
 pub struct Nav {
@@ -36,7 +39,12 @@ impl Frame {
             None => None,
         };
         let analytics = web.analytics.as_ref().map(ToString::to_string);
-        Self { me, analytics, notice: None, is_fault: false }
+        Self { me, analytics, notice: None, is_fault: false, is_bare: false }
+    }
+
+    /// Of an instance that is not set up.
+    pub fn bare() -> Self {
+        Self { me: None, analytics: None, notice: None, is_fault: false, is_bare: true }
     }
 
     pub async fn of(web: &Web, visitor: &Visitor) -> Self {
@@ -52,7 +60,7 @@ impl Frame {
 }
 
 /// Nothing of the address gets onto the page but these.
-const NOTICES: [(&str, &str); 17] = [
+const NOTICES: [(&str, &str); 19] = [
     ("saved", "Saved."),
     ("deleted", "Deleted."),
     ("linked", "Linked."),
@@ -61,12 +69,14 @@ const NOTICES: [(&str, &str); 17] = [
     ("revoked", "That session is over."),
     ("accepted", "The vendor accepts this key."),
     ("unknown", "The vendor does not say now whether the key is good."),
-    ("opens", "It can be opened, and its address is one that sandboxes may call."),
+    ("opens", "It can be opened, and nothing in it is refused. Whether its server answers shows in a task."),
     ("cancelling", "It is being stopped."),
     ("queued", "It is queued to be done again."),
     ("replayed", "The delivery is decided again."),
-    ("pinged", "GitHub was asked to send its ping again."),
+    ("ended", "You are signed out everywhere."),
+    ("later", "Sign in to see it."),
     ("no-refused", "The vendor refuses this key."),
+    ("no-address", "Its address, its program or a value in it is not allowed here any more: edit it."),
     ("no-open", "It cannot be opened: save it anew."),
     ("no-longer", "It is over already."),
     ("no-task", "It was not accepted; the thread says why."),
@@ -92,15 +102,19 @@ pub fn then(path: &str, done: &str) -> Response {
 /// The whole of an answer that is no page: always the same but for the number, which stands in the log
 /// (threat T34).
 pub fn refuse(web: &Arc<Web>, status: StatusCode) -> Response {
-    let id: String = web.app.clock.new_id().chars().rev().take(8).collect();
-    refuse_with(&id, status)
+    refuse_with(&error_id(&*web.app.clock), status)
+}
+
+/// By which an operator finds the line in the log.
+pub fn error_id(clock: &dyn Clock) -> String {
+    clock.new_id().chars().rev().take(8).collect()
 }
 
 pub fn refuse_with(id: &str, status: StatusCode) -> Response {
     let title = match status {
         StatusCode::BAD_REQUEST => "This cannot be read",
-        StatusCode::FORBIDDEN => "This form is not yours or too old",
-        StatusCode::NOT_FOUND => "There is nothing here for you",
+        StatusCode::FORBIDDEN => "Not yours, or too old",
+        StatusCode::NOT_FOUND => "Nothing here for you",
         StatusCode::METHOD_NOT_ALLOWED => "Not this way",
         StatusCode::TOO_MANY_REQUESTS => "Too often, wait a minute",
         StatusCode::SERVICE_UNAVAILABLE => "Not now, try again",
@@ -113,7 +127,7 @@ pub fn refuse_with(id: &str, status: StatusCode) -> Response {
     }
     let body = format!(
         "<!doctype html><html lang=en><title>{code}</title><link rel=stylesheet href=/assets/style.css>\
-         <main><h1>{title}</h1><p>Error {id}</main>"
+         <main><h1>{title}</h1><p>Error {id} <a href=/signin>Sign in</a></main>"
     );
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     (status, [kind], body).into_response()

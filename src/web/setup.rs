@@ -13,15 +13,16 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use tokio_util::sync::CancellationToken;
 
-use super::page::{Frame, refuse, refuse_with, render, then};
+use super::page::{Frame, error_id, refuse, refuse_with, render, then};
 use super::visitor::Visitor;
 use super::{Web, assets, health, with_security_headers};
 use crate::app::setup::{Setup, SetupError};
+use crate::domain::listing::InstallationLine;
 
 /// What the handlers of an instance without an App share.
 #[derive(Debug)]
 struct SetupWeb {
-    setup: Setup,
+    setup: Arc<Setup>,
     /// Cancelled when there is an App.
     made: CancellationToken,
 }
@@ -48,13 +49,18 @@ struct NextPage {
     slug: String,
     install_url: String,
     reached_at: Option<String>,
+    was_pinged: bool,
     is_installed: bool,
 }
 
+/// Installations that are looked at.
+const SHOWN: i64 = 50;
+
 /// Everything that an instance without an App answers.
-pub fn setup_router(setup: Setup, made: CancellationToken) -> Router {
+pub fn setup_router(setup: Arc<Setup>, made: CancellationToken) -> Router {
     let headers = super::policy(None, &[&setup.web_url]);
     let https = setup.public_url.starts_with("https://");
+    let clock = Arc::clone(&setup.clock);
     let web = Arc::new(SetupWeb { setup, made });
     let router = Router::new()
         .route("/setup", get(page))
@@ -66,7 +72,7 @@ pub fn setup_router(setup: Setup, made: CancellationToken) -> Router {
         .route("/readyz", get(not_yet))
         .fallback(nothing)
         .with_state(web);
-    with_security_headers(router, headers, https)
+    with_security_headers(router, headers, https, clock)
 }
 
 async fn not_yet() -> Response {
@@ -78,7 +84,7 @@ async fn nothing(State(web): State<Arc<SetupWeb>>) -> Response {
 }
 
 fn id(web: &SetupWeb) -> String {
-    web.setup.clock.new_id().chars().rev().take(8).collect()
+    error_id(&*web.setup.clock)
 }
 
 async fn page(State(web): State<Arc<SetupWeb>>, Query(query): Query<HashMap<String, String>>) -> Response {
@@ -90,14 +96,14 @@ async fn page(State(web): State<Arc<SetupWeb>>, Query(query): Query<HashMap<Stri
 }
 
 fn shown(web: &SetupWeb, organization: &str, fault: Option<String>) -> Response {
-    let (form, fault) = match web.setup.form(organization) {
-        Ok(form) => (form, fault),
-        Err(error) => (web.setup.form("").unwrap_or_default(), Some(error.to_string())),
+    let (form, organization, fault) = match web.setup.form(organization) {
+        Ok(form) => (form, organization, fault),
+        Err(error) => (web.setup.form("").unwrap_or_default(), "", Some(error.to_string())),
     };
     let setup = &web.setup;
     let status = if fault.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     let page = SetupPage {
-        frame: Frame { me: None, analytics: None, notice: None, is_fault: false },
+        frame: Frame::bare(),
         code: setup.code.expose().to_owned(),
         organization: organization.to_owned(),
         action: form.0,
@@ -123,7 +129,11 @@ async fn callback(State(web): State<Arc<SetupWeb>>, Query(query): Query<HashMap<
         }
         Err(SetupError::Refused(why)) => {
             tracing::warn!(why, "the GitHub App was not made");
-            refuse_with(&id(&web), StatusCode::BAD_REQUEST)
+            // Whoever brings the state has had the page.
+            match web.setup.is_state(of("state")) {
+                true => shown(&web, "", Some(why)),
+                false => refuse_with(&id(&web), StatusCode::BAD_REQUEST),
+            }
         }
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "the GitHub App could not be stored");
@@ -134,27 +144,31 @@ async fn callback(State(web): State<Arc<SetupWeb>>, Query(query): Query<HashMap<
 
 /// What is left to do: for everybody until somebody has installed the App, then for operators.
 pub async fn next(State(web): State<Arc<Web>>, visitor: Visitor) -> Response {
-    let is_installed = web.app.store.installations(1).await.is_ok_and(|list| !list.is_empty());
+    let known = web.app.store.installations(SHOWN).await.unwrap_or_default();
+    let is_installed = known.iter().any(InstallationLine::is_active);
     let is_operator = match visitor.person() {
         Some(person) => web.app.is_operator(person).await,
         None => false,
     };
     if is_installed && !is_operator {
-        return then("/", "saved");
+        return then("/", "later");
     }
-    let Ok(slug) = web.app.github.app_slug().await else { return refuse(&web, StatusCode::SERVICE_UNAVAILABLE) };
+    let Ok(slug) = web.app.handle().await else { return refuse(&web, StatusCode::SERVICE_UNAVAILABLE) };
     let reached_at = web.app.store.last_delivery_at().await.ok().flatten();
     if reached_at.is_none() && !web.has_asked_for_ping.swap(true, Ordering::Relaxed) {
         // Its first ping came before we knew the secret.
         if let Err(error) = web.app.github.ask_for_ping().await {
             tracing::info!(error = %error, "GitHub was not asked for its ping");
+            web.has_asked_for_ping.store(false, Ordering::Relaxed);
         }
     }
+    let was_pinged = web.has_asked_for_ping.load(Ordering::Relaxed);
     render(&NextPage {
         frame: Frame::of(&web, &visitor).await,
         install_url: format!("{}/apps/{slug}/installations/new", web.app.github.web_url()),
         slug,
         reached_at: reached_at.map(|at| at.for_people()),
+        was_pinged,
         is_installed,
     })
 }

@@ -14,7 +14,7 @@ use super::limits::Peer;
 use super::page::{Frame, refuse, render, then};
 use super::visitor::{Posted, Visitor, cookie};
 use crate::app::SignInError;
-use crate::app::people::{Landed, SignInFault};
+use crate::app::people::{Departure, Landed, SignInFault};
 use crate::domain::person::{LONGEST, SignInWith};
 
 /// What a browser has for the way to the provider and back.
@@ -83,13 +83,16 @@ async fn depart(
     let next = query.get("next").map_or(HOME, String::as_str);
     let Some(next) = local(next) else { return refuse(web, StatusCode::BAD_REQUEST) };
     match web.app.begin_signin(with, next, None) {
-        Ok(departure) => {
-            let mut response = Redirect::to(&departure.address).into_response();
-            web.set_cookie(&mut response, &web.signin_cookie(), &departure.cookie, SIGNIN_SECONDS);
-            response
-        }
+        Ok(departure) => leave(web, &departure),
         Err(fault) => refused(web, visitor, next, &fault).await,
     }
+}
+
+/// To the provider, with what has to come back.
+fn leave(web: &Web, departure: &Departure) -> Response {
+    let mut response = Redirect::to(&departure.address).into_response();
+    web.set_cookie(&mut response, &web.signin_cookie(), &departure.cookie, SIGNIN_SECONDS);
+    response
 }
 
 /// Says what the visitor can do; the operator finds the rest in the log.
@@ -119,14 +122,13 @@ async fn arrive(
     headers: &HeaderMap,
     peer: Peer,
 ) -> Response {
-    if !web.tries.allow(peer, web.app.clock.now()) {
-        return refuse(web, StatusCode::TOO_MANY_REQUESTS);
-    }
     let of = |name: &str| query.get(name).map_or("", String::as_str);
     let client = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("unknown");
     let here = visitor.me.as_ref().map(|me| (&me.person, &me.session));
-    let landed = match cookie(headers, &web.signin_cookie()) {
+    let landed = match cookie(headers, &web.signin_cookie()).filter(|_| of("error").is_empty()) {
         Some(cookie) => web.app.finish_signin(with, cookie, (of("state"), of("code")), here, client).await,
+        // They said no, there.
+        None if of("error") == "access_denied" => return Redirect::to("/signin").into_response(),
         None => Err(SignInFault::Stale),
     };
     let mut response = match landed {
@@ -138,6 +140,10 @@ async fn arrive(
             let token = me.token("/settings/accounts/merge");
             let (title, there) = (with.title(), there.login);
             render(&MergePage { frame, title, account: account.login, there, token, proof })
+        }
+        // Who did leave from here was counted then.
+        Err(SignInFault::Stale) if !web.tries.allow(peer.client(headers), web.app.clock.now()) => {
+            refuse(web, StatusCode::TOO_MANY_REQUESTS)
         }
         Err(fault) => refused(web, &visitor, HOME, &fault).await,
     };
@@ -158,8 +164,9 @@ pub async fn to_github(
     Extension(peer): Extension<Peer>,
     visitor: Visitor,
     Query(query): Asked,
+    headers: HeaderMap,
 ) -> Response {
-    depart(&web, SignInWith::GitHub, &visitor, &query, peer).await
+    depart(&web, SignInWith::GitHub, &visitor, &query, peer.client(&headers)).await
 }
 
 pub async fn to_vercel(
@@ -167,8 +174,9 @@ pub async fn to_vercel(
     Extension(peer): Extension<Peer>,
     visitor: Visitor,
     Query(query): Asked,
+    headers: HeaderMap,
 ) -> Response {
-    depart(&web, SignInWith::Vercel, &visitor, &query, peer).await
+    depart(&web, SignInWith::Vercel, &visitor, &query, peer.client(&headers)).await
 }
 
 pub async fn from_github(
@@ -207,11 +215,7 @@ pub async fn signout(State(web): State<Arc<Web>>, posted: Posted) -> Response {
 pub async fn link(State(web): State<Arc<Web>>, posted: Posted) -> Response {
     let Some(with) = SignInWith::parse(posted.field("with")) else { return refuse(&web, StatusCode::BAD_REQUEST) };
     match web.app.begin_signin(with, "/settings", Some(posted.me.person.id)) {
-        Ok(departure) => {
-            let mut response = Redirect::to(&departure.address).into_response();
-            web.set_cookie(&mut response, &web.signin_cookie(), &departure.cookie, SIGNIN_SECONDS);
-            response
-        }
+        Ok(departure) => leave(&web, &departure),
         Err(fault) => {
             let visitor = Visitor { me: Some(posted.me), done: None };
             refused(&web, &visitor, HOME, &fault).await

@@ -11,16 +11,19 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::Web;
+use super::live_log::MAX_PLACE;
 use super::page::{Frame, refuse, render, then};
 use super::tasks::{state_text, title_of};
-use super::visitor::{Posted, Visitor};
+use super::visitor::{Me, Posted, Visitor};
 use crate::app::StoreError;
+use crate::app::access::Unknown;
 use crate::domain::ids::TaskId;
 use crate::domain::log_entry::LogEntry;
+use crate::domain::person::Person;
 use crate::domain::prompt::Said;
 use crate::domain::run::{Run, Step};
 use crate::domain::task::{Task, TaskState};
-use crate::domain::text::{cut_marked, duration};
+use crate::domain::text::{count, cut_marked, duration};
 
 /// Lines that the page itself holds; the rest comes when it is scrolled to, or asked for.
 const PAGE_LINES: usize = 500;
@@ -51,6 +54,10 @@ struct TaskPage {
     facts: Vec<(&'static str, String)>,
     notes: Vec<String>,
     pull: Option<(i64, String)>,
+    /// The second agent's review.
+    review: Option<String>,
+    /// The sandbox that was kept: its address, and until when.
+    kept: Option<(String, String)>,
     messages: Vec<Said>,
     log: Log,
     /// Tokens of the buttons, for whoever may press them.
@@ -76,26 +83,25 @@ struct StepLine {
 }
 
 async fn log(web: &Web, task: &TaskId, query: &HashMap<String, String>) -> Result<Log, StoreError> {
-    let place = |name: &str| query.get(name).and_then(|text| text.parse::<i64>().ok());
+    let place = |name: &str| query.get(name)?.parse::<i64>().ok().map(|place| place.clamp(0, MAX_PLACE));
     let words = query.get("q").map_or(String::new(), |words| cut_marked(words.trim(), 200));
     let length = web.app.store.log_length(task).await?;
     let (entries, search_on) = if words.is_empty() {
         let entries = match (place("before"), place("after")) {
             (Some(before), _) => web.app.store.log_before(task, before, PAGE_LINES).await?,
-            (None, Some(after)) => {
-                let mut entries = web.app.store.log_after(task, after, PAGE_LINES).await?;
-                entries.truncate(PAGE_LINES);
-                entries
-            }
+            (None, Some(after)) => web.app.store.some_log_after(task, after, PAGE_LINES).await?,
             (None, None) => web.app.store.log_before(task, i64::MAX, PAGE_LINES).await?,
         };
         (entries, None)
     } else {
+        // Closed only with the process.
+        let _place = web.searches.acquire().await.ok();
         let page = web.app.store.search_log(task, &words, place("after").unwrap_or(0), FOUND).await?;
         (page.items, page.next)
     };
     let (first, last) = (entries.first().map_or(0, |entry| entry.seq), entries.last().map_or(0, |entry| entry.seq));
-    Ok(Log { entries, length, first, last, words, search_on })
+    // It may have grown since it was measured.
+    Ok(Log { entries, length: length.max(last), first, last, words, search_on })
 }
 
 fn steps(run: Option<&Run>, task: &Task) -> Vec<StepLine> {
@@ -125,6 +131,8 @@ fn facts(run: Option<&Run>) -> Vec<(&'static str, String)> {
         ("Cost", cost),
         ("Branch", facts.branch.clone()),
         ("Commit", facts.commit.clone()),
+        ("Waits for", facts.waiting_for.clone()),
+        ("Held back", (!facts.held_back.is_empty()).then(|| count(facts.held_back.len(), "file"))),
         ("Connectors", (!facts.connectors.is_empty()).then(|| facts.connectors.join(", "))),
     ]
     .into_iter()
@@ -154,8 +162,14 @@ async fn page(
     let messages = web.app.store.messages(&task.id).await?;
     let until = task.finished_at.unwrap_or_else(|| web.app.clock.now());
     let since = task.started_at.unwrap_or(task.created_at);
-    let (may, path) = (may_press(web, visitor, &task).await, format!("/tasks/{}", task.id));
-    let token = |action: &str| visitor.me.as_ref().map(|me| me.token(&format!("{path}/{action}"))).filter(|_| may);
+    let path = format!("/tasks/{}", task.id);
+    let token = |action: &str| visitor.me.as_ref().map(|me| me.token(&format!("{path}/{action}")));
+    let (is_theirs, may_write) = match visitor.person() {
+        Some(person) => {
+            (person.id == task.requester.id, web.app.seems_to_write(&task.thread, person).await == Ok(true))
+        }
+        None => (false, false),
+    };
     let is_finished = task.state.is_finished();
     let kind = if task.thread.is_pull { "pull" } else { "issues" };
     let run = run.as_ref();
@@ -175,10 +189,18 @@ async fn page(
         facts: facts(run),
         notes: run.map(|run| run.facts.notes.clone()).unwrap_or_default(),
         pull: run.and_then(|run| run.facts.pull.as_ref()).map(|pull| (pull.number, pull.url.clone())),
+        review: run.and_then(|run| {
+            let (pull, id) = (run.facts.pull.as_ref()?, run.facts.second.as_ref()?.review?);
+            Some(format!("{}#pullrequestreview-{id}", pull.url))
+        }),
+        kept: run.and_then(|run| {
+            let kept = run.facts.kept.as_ref().filter(|kept| kept.until > web.app.clock.now())?;
+            Some((kept.address.clone()?, kept.until.for_people()))
+        }),
         messages,
         log,
-        cancel: token("cancel").filter(|_| !is_finished),
-        retry: token("retry").filter(|_| is_finished),
+        cancel: token("cancel").filter(|_| !is_finished && (is_theirs || may_write)),
+        retry: token("retry").filter(|_| is_finished && may_write),
         id: task.id.to_string(),
         request: task.request,
         reason: task.reason,
@@ -192,8 +214,9 @@ pub async fn task(
     Path(id): Path<String>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    let Some(task) = web.app.visible_task(&TaskId(id), visitor.person()).await else {
-        return refuse(&web, StatusCode::NOT_FOUND);
+    let task = match task_for(&web, &visitor, id).await {
+        Ok(task) => task,
+        Err(refusal) => return refusal,
     };
     match page(&web, &visitor, task, &query).await {
         Ok(page) => page,
@@ -204,37 +227,31 @@ pub async fn task(
     }
 }
 
-/// Whether buttons are shown: to whoever asked for it, and whoever may write.
-async fn may_press(web: &Web, visitor: &Visitor, task: &Task) -> bool {
-    let Some(person) = visitor.person() else { return false };
-    person.id == task.requester.id || web.app.seems_to_write(&task.thread, person).await
-}
-
-/// The same, asked now.
-async fn may_act(web: &Web, visitor: &Visitor, task: &Task) -> bool {
-    let Some(person) = visitor.person() else { return false };
-    person.id == task.requester.id || web.app.may_write(&task.thread, person).await.unwrap_or(false)
-}
-
-/// The task of a button, for whom it is there.
-async fn acted_on(web: &Arc<Web>, posted: Posted, id: String) -> Result<(Task, Visitor), Response> {
-    let visitor = Visitor { me: Some(posted.me), done: None };
-    let task = web.app.visible_task(&TaskId(id), visitor.person()).await;
-    match task {
-        Some(task) if may_act(web, &visitor, &task).await => Ok((task, visitor)),
-        Some(_) => Err(refuse(web, StatusCode::FORBIDDEN)),
-        None => Err(refuse(web, StatusCode::NOT_FOUND)),
+/// The task, for who may see it; else the same answer as for one that is not there.
+pub(super) async fn task_for(web: &Arc<Web>, visitor: &Visitor, id: String) -> Result<Task, Response> {
+    match web.app.visible_task(&TaskId(id), visitor.person()).await {
+        Ok(Some(task)) => Ok(task),
+        Ok(None) => Err(refuse(web, StatusCode::NOT_FOUND)),
+        Err(Unknown) => Err(refuse(web, StatusCode::SERVICE_UNAVAILABLE)),
     }
 }
 
+/// The task of a button, for whoever asked for it and whoever may write, now.
+async fn acted_on(web: &Arc<Web>, posted: Posted, id: String) -> Result<(Task, Person), Response> {
+    let visitor = Visitor { me: Some(posted.me), done: None };
+    let task = task_for(web, &visitor, id).await?;
+    let Some(Me { person, .. }) = visitor.me else { return Err(refuse(web, StatusCode::FORBIDDEN)) };
+    let may = person.id == task.requester.id || web.app.may_write(&task.thread, &person).await.unwrap_or(false);
+    if may { Ok((task, person)) } else { Err(refuse(web, StatusCode::FORBIDDEN)) }
+}
+
 pub async fn cancel(State(web): State<Arc<Web>>, Path(id): Path<String>, posted: Posted) -> Response {
-    let (task, visitor) = match acted_on(&web, posted, id).await {
+    let (task, person) = match acted_on(&web, posted, id).await {
         Ok(found) => found,
         Err(refusal) => return refusal,
     };
-    let Some(person) = visitor.person() else { return refuse(&web, StatusCode::FORBIDDEN) };
     let page = format!("/tasks/{}", task.id);
-    match web.app.cancel_task(&task, person).await {
+    match web.app.cancel_task(&task, &person).await {
         Ok(true) => then(&page, "cancelling"),
         Ok(false) => then(&page, "no-longer"),
         Err(_) => refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
@@ -243,12 +260,11 @@ pub async fn cancel(State(web): State<Arc<Web>>, Path(id): Path<String>, posted:
 
 /// Leads to the new task as soon as there is one.
 pub async fn retry(State(web): State<Arc<Web>>, Path(id): Path<String>, posted: Posted) -> Response {
-    let (task, visitor) = match acted_on(&web, posted, id).await {
+    let (task, person) = match acted_on(&web, posted, id).await {
         Ok(found) => found,
         Err(refusal) => return refusal,
     };
-    let Some(person) = visitor.person() else { return refuse(&web, StatusCode::FORBIDDEN) };
-    let Ok(delivery) = web.app.ask_for_retry(&task, person).await else {
+    let Ok(delivery) = web.app.ask_for_retry(&task, &person).await else {
         return refuse(&web, StatusCode::SERVICE_UNAVAILABLE);
     };
     let decided = async {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use askama::Template;
 use axum::extract::{Query, State};
@@ -11,17 +12,19 @@ use axum::response::Response;
 use super::Web;
 use super::page::{Frame, refuse, render};
 use super::visitor::Visitor;
-use crate::app::StoreError;
+use crate::app::access::Unknown;
 use crate::domain::ids::RepositoryId;
 use crate::domain::listing::TaskFilter;
-use crate::domain::task::{Outcome, Task, TaskState};
+use crate::domain::task::{Outcome, Task, TaskState, Thread};
 use crate::domain::text::{cut_marked, duration};
 
 const PER_PAGE: usize = 50;
 /// Pages of the table that are looked through for one page of what may be seen.
-const MAX_LOOKS: usize = 8;
+const MAX_LOOKS: usize = 4;
 /// Repositories that GitHub is asked about for one page.
 const MAX_ASKED: usize = 40;
+/// GitHub and the database have so long for a page.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Template)]
 #[template(path = "home.html")]
@@ -41,6 +44,8 @@ struct TasksPage {
     /// Address of the next page.
     older: Option<String>,
     is_filtered: bool,
+    /// Signed in, but GitHub cannot be asked what they may read.
+    is_off_github: bool,
 }
 
 /// The filter as the visitor wrote it.
@@ -91,7 +96,7 @@ fn row(web: &Web, task: &Task) -> Row {
 }
 
 pub async fn home(State(web): State<Arc<Web>>, visitor: Visitor) -> Response {
-    let handle = web.app.identity().await.map(|identity| identity.handle).unwrap_or_default();
+    let handle = web.app.handle().await.unwrap_or_default();
     render(&HomePage { frame: Frame::of(&web, &visitor).await, handle })
 }
 
@@ -142,7 +147,11 @@ pub async fn list(
     let wanted = Wanted::read(&query);
     let filter = wanted.filter();
     let before = query.get("before").and_then(|text| text.parse().ok());
-    let Ok((rows, next)) = seen(&web, &visitor, &filter, before).await else {
+    let found = async {
+        let _place = if filter.needs_search() { web.searches.acquire().await.ok() } else { None };
+        seen(&web, &visitor, &filter, before).await
+    };
+    let Ok(Ok((rows, next))) = tokio::time::timeout(PATIENCE, found).await else {
         return refuse(&web, StatusCode::SERVICE_UNAVAILABLE);
     };
     let finished = Outcome::ALL.into_iter().map(TaskState::Finished);
@@ -153,9 +162,32 @@ pub async fn list(
         agents: web.app.settings.agents.iter().map(|agent| agent.name.clone()).collect(),
         states: states.map(|state| (state.name(), state_text(state))).collect(),
         older: next.map(|next| wanted.address(next)),
+        is_off_github: visitor.person().is_some_and(|person| !person.is_on_github()),
         is_filtered: filter != TaskFilter::default(),
         wanted,
     })
+}
+
+/// Asks about the repositories of some tasks, all at once, as far as that is not known.
+async fn ask(
+    web: &Web,
+    visitor: &Visitor,
+    tasks: &[(i64, Task)],
+    known: &mut HashMap<RepositoryId, bool>,
+) -> Result<(), Unknown> {
+    let mut threads: Vec<&Thread> = Vec::new();
+    for (_, task) in tasks {
+        let is_new = !known.contains_key(&task.thread.repository);
+        let is_listed = threads.iter().any(|thread| thread.repository == task.thread.repository);
+        if is_new && !is_listed && known.len() + threads.len() < MAX_ASKED {
+            threads.push(&task.thread);
+        }
+    }
+    let asked = threads.iter().map(|thread| web.app.may_read(thread, visitor.person()));
+    for (answer, thread) in futures::future::join_all(asked).await.into_iter().zip(threads) {
+        known.insert(thread.repository, answer?);
+    }
+    Ok(())
 }
 
 /// Those of the tasks that the visitor may see, and where to look on.
@@ -164,20 +196,18 @@ async fn seen(
     visitor: &Visitor,
     filter: &TaskFilter,
     mut before: Option<i64>,
-) -> Result<(Vec<Row>, Option<i64>), StoreError> {
+) -> Result<(Vec<Row>, Option<i64>), Unknown> {
     let mut rows = Vec::new();
     let mut known: HashMap<RepositoryId, bool> = HashMap::new();
     for _ in 0..MAX_LOOKS {
-        let page = web.app.store.find_tasks(filter, before, PER_PAGE as i64).await?;
+        let page = web.app.store.find_tasks(filter, before, PER_PAGE as i64).await.map_err(|error| {
+            tracing::warn!(error = &error as &dyn std::error::Error, "tasks cannot be listed");
+            Unknown
+        })?;
+        ask(web, visitor, &page.items, &mut known).await?;
         for (seq, task) in &page.items {
-            let repository = task.thread.repository;
-            let may = match known.get(&repository) {
-                Some(may) => *may,
-                None if known.len() >= MAX_ASKED => return Ok((rows, Some(seq + 1))),
-                None => web.app.may_read(&task.thread, visitor.person()).await,
-            };
-            known.insert(repository, may);
-            if may {
+            let Some(may) = known.get(&task.thread.repository) else { return Ok((rows, Some(seq + 1))) };
+            if *may {
                 rows.push(row(web, task));
             }
             if rows.len() == PER_PAGE {

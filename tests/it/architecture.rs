@@ -42,7 +42,7 @@ fn imports_point_downwards() {
         ("ports", &["ports", "domain"]),
         ("adapters", &["adapters", "ports", "domain"]),
         ("app", &["app", "adapters", "ports", "domain"]),
-        ("web", &["web", "app", "domain"]),
+        ("web", &["web", "app", "ports", "domain"]),
         ("config", &["config", "domain"]),
         ("telemetry.rs", &["config"]),
     ];

@@ -39,6 +39,17 @@ struct MembershipAnswer {
 }
 
 #[derive(Deserialize)]
+struct RepositoriesAnswer {
+    total_count: i64,
+    repositories: Vec<RepositoryName>,
+}
+
+#[derive(Deserialize)]
+struct RepositoryName {
+    full_name: String,
+}
+
+#[derive(Deserialize)]
 struct AppAnswer {
     owner: Option<UserAnswer>,
 }
@@ -93,6 +104,16 @@ impl GitHub {
             Err(GitHubError::Missing) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Repositories of an installation, a hundred at most, and how many there are.
+    pub async fn repositories_of(&self, installation: InstallationId) -> Result<(Vec<String>, i64)> {
+        let narrow = NarrowTo { repository_ids: None, permissions: [("metadata", "read")].into() };
+        let token = self.mint_narrowed(installation, &narrow).await?;
+        let path = "/installation/repositories?per_page=100";
+        let answer: RepositoriesAnswer = self.send::<()>(&token.value, Method::GET, path, None).await?.json()?;
+        let names = answer.repositories.into_iter().map(|repository| repository.full_name);
+        Ok((names.collect(), answer.total_count))
     }
 
     pub async fn app_owner(&self) -> Result<Owner> {

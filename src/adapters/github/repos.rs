@@ -31,6 +31,7 @@ pub struct CommitInfo {
 
 #[derive(Deserialize)]
 struct RepositoryAnswer {
+    id: i64,
     default_branch: String,
     #[serde(default)]
     private: bool,
@@ -59,6 +60,10 @@ struct CommitAnswer {
 impl GitHub {
     pub async fn repository(&self, place: &Place<'_>) -> Result<Repository> {
         let answer: RepositoryAnswer = self.get(place, Scope::Talk, &format!("/repos/{}", place.name)).await?;
+        // The name may have passed to another repository since.
+        if answer.id != place.repository.0 {
+            return Err(GitHubError::Missing);
+        }
         let is_public = match answer.visibility.as_deref() {
             Some(visibility) => visibility == "public",
             None => !answer.private,

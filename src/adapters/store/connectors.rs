@@ -44,7 +44,7 @@ impl Store {
                 "INSERT INTO connectors (id, owner_kind, owner_id, name, transport, sealed, is_enabled, saved_by, saved_at) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO UPDATE SET transport = excluded.transport, \
                  sealed = excluded.sealed, is_enabled = excluded.is_enabled, saved_by = excluded.saved_by, \
-                 saved_at = excluded.saved_at",
+                 saved_at = excluded.saved_at WHERE connectors.owner_id = excluded.owner_id",
             )
             .bind(&connector.id)
             .bind(connector.owner.kind())

@@ -27,6 +27,8 @@ pub struct LedgerRow {
     pub repository_id: Option<i64>,
     pub repository: String,
     pub issue: Option<i64>,
+    /// The comment, review or issue it is about.
+    pub object: Option<i64>,
     pub sender: String,
     pub received_at: Millis,
     /// Decided at once, for what nobody acts on.
@@ -135,7 +137,7 @@ impl Store {
         let fresh: Vec<String> = write!(self, |pool| {
             let mut query = sqlx::QueryBuilder::new(
                 "INSERT INTO deliveries (guid, meaning, event, action, installation_id, repository_id, repository, \
-                 issue_number, sender, received_at, decide_at, body) ",
+                 issue_number, object_id, sender, received_at, decide_at, body) ",
             );
             query.push_values(batch, |mut values, kept| {
                 let row = &kept.row;
@@ -148,6 +150,7 @@ impl Store {
                     .push_bind(row.repository_id)
                     .push_bind(&row.repository)
                     .push_bind(row.issue)
+                    .push_bind(row.object)
                     .push_bind(&row.sender)
                     .push_bind(row.received_at.0)
                     .push_bind(row.received_at.0)
@@ -183,7 +186,7 @@ impl Store {
         write!(self, |pool| {
             let mut query = sqlx::QueryBuilder::new(
                 "INSERT INTO deliveries (guid, event, action, installation_id, repository_id, repository, issue_number, \
-                 sender, received_at, decided_at, decision, facts) ",
+                 object_id, sender, received_at, decided_at, decision, facts) ",
             );
             query.push_values(rows, |mut values, row| {
                 values
@@ -194,6 +197,7 @@ impl Store {
                     .push_bind(row.repository_id)
                     .push_bind(&row.repository)
                     .push_bind(row.issue)
+                    .push_bind(row.object)
                     .push_bind(&row.sender)
                     .push_bind(row.received_at.0)
                     .push_bind(row.received_at.0)

@@ -2,7 +2,7 @@
 //! spent. A page costs the same whatever the table holds: it goes on from a key, and a search looks
 //! through so many rows at a time.
 
-use super::log_entries::{ChunkRow, unpack};
+use super::log_entries::{ChunkRow, MAX_READ_BYTES, unpack};
 use super::rows::{TaskRow, row};
 use super::{Result, Store, lists, read};
 use crate::domain::ids::{DeliveryId, Millis, TaskId, UserId};
@@ -31,8 +31,8 @@ impl Store {
             sqlx::query_scalar("SELECT seq FROM tasks ORDER BY seq DESC LIMIT 1").fetch_optional(pool).await
         })?;
         let before = before.unwrap_or(i64::MAX).min(newest.unwrap_or(0).saturating_add(1));
-        // Where there is an index for it, the whole table is looked at; a search goes by pieces.
-        let floor = if filter.words.is_some() { (before - SEARCHED_TASKS).max(0) } else { 0 };
+        // Where there is an index for all of it, the whole table is looked at; else it goes by pieces.
+        let floor = if filter.needs_search() { (before - SEARCHED_TASKS).max(0) } else { 0 };
         let rows: Vec<TaskRow> = read!(self, |pool| {
             sqlx::query_as(lists::find_tasks(filter))
                 .bind(before)
@@ -75,7 +75,7 @@ impl Store {
     /// The last lines before a place, in their order.
     pub async fn log_before(&self, task: &TaskId, before: i64, limit: usize) -> Result<Vec<LogEntry>> {
         let mut entries: Vec<LogEntry> = Vec::new();
-        let mut place = before;
+        let (mut place, mut bytes) = (before, 0);
         while entries.len() < limit {
             let rows: Vec<ChunkRow> = read!(self, |pool| {
                 sqlx::query_as(lists::LOG_CHUNKS_BEFORE).bind(&task.0).bind(place).fetch_all(pool).await
@@ -85,10 +85,11 @@ impl Store {
             for row in &rows {
                 let mut chunk = unpack(row, task)?;
                 chunk.retain(|entry| entry.seq < before);
+                bytes += chunk.iter().map(|entry| entry.text.len()).sum::<usize>();
                 chunk.append(&mut entries);
                 entries = chunk;
-                if entries.len() >= limit {
-                    break;
+                if entries.len() >= limit || bytes >= MAX_READ_BYTES {
+                    return Ok(entries.split_off(entries.len().saturating_sub(limit)));
                 }
             }
         }
@@ -99,7 +100,7 @@ impl Store {
     pub async fn search_log(&self, task: &TaskId, words: &str, after: i64, limit: usize) -> Result<Page<LogEntry>> {
         let words = words.to_lowercase();
         let (mut found, mut place) = (Vec::new(), after);
-        while place - after < SEARCHED_LINES {
+        while place.saturating_sub(after) < SEARCHED_LINES {
             let lines = self.log_after(task, place, 4_000).await?;
             let Some(last) = lines.last() else { return Ok(Page { items: found, next: None }) };
             place = last.seq;

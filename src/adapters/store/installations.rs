@@ -36,6 +36,23 @@ impl Store {
         Ok(())
     }
 
+    /// Notes an installation that a delivery came from, if nothing is known of it yet.
+    pub async fn see_installation(&self, id: InstallationId, account: &str, now: Millis) -> Result<()> {
+        write!(self, |pool| {
+            sqlx::query(
+                "INSERT INTO installations (id, account, updated_at) VALUES ($1, $2, $3) \
+                 ON CONFLICT (id) DO UPDATE SET account = excluded.account WHERE installations.account = ''",
+            )
+            .bind(id.0)
+            .bind(account)
+            .bind(now.0)
+            .execute(pool)
+            .await
+            .map(|_| ())
+        })?;
+        Ok(())
+    }
+
     pub async fn is_installation_stopped(&self, id: InstallationId) -> Result<bool> {
         let stopped: Option<bool> = read!(self, |pool| {
             sqlx::query_scalar(

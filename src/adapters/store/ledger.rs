@@ -27,7 +27,6 @@ row!(InstallationRow {
     account: String,
     suspended_at: Option<i64>,
     deleted_at: Option<i64>,
-    blocked_until: i64,
     updated_at: i64,
 });
 
@@ -66,6 +65,7 @@ impl Store {
                 .bind(filter.repository.as_deref())
                 .bind(filter.code)
                 .bind(filter.issue)
+                .bind(filter.object)
                 .fetch_all(pool)
                 .await
         })?;
@@ -86,12 +86,14 @@ impl Store {
         Ok(Some((line, body)))
     }
 
-    /// When the last verified delivery came.
+    /// When the last verified delivery came from GitHub: not what the pages asked for.
     pub async fn last_delivery_at(&self) -> Result<Option<Millis>> {
         let at: Option<i64> = read!(self, |pool| {
-            sqlx::query_scalar("SELECT received_at FROM deliveries ORDER BY seq DESC LIMIT 1")
-                .fetch_optional(pool)
-                .await
+            sqlx::query_scalar(
+                "SELECT received_at FROM deliveries WHERE guid NOT LIKE 'page-%' ORDER BY seq DESC LIMIT 1",
+            )
+            .fetch_optional(pool)
+            .await
         })?;
         Ok(at.map(Millis))
     }
@@ -99,7 +101,7 @@ impl Store {
     /// Accounts that have the App, those heard of last first.
     pub async fn installations(&self, limit: i64) -> Result<Vec<InstallationLine>> {
         let rows: Vec<InstallationRow> = read!(self, |pool| {
-            sqlx::query_as("SELECT * FROM installations ORDER BY updated_at DESC LIMIT $1")
+            sqlx::query_as("SELECT id, account, suspended_at, deleted_at, updated_at FROM installations ORDER BY updated_at DESC LIMIT $1")
                 .bind(limit)
                 .fetch_all(pool)
                 .await
@@ -109,7 +111,6 @@ impl Store {
             account: row.account,
             suspended_at: row.suspended_at.map(Millis),
             deleted_at: row.deleted_at.map(Millis),
-            blocked_until: Millis(row.blocked_until),
             updated_at: Millis(row.updated_at),
         };
         Ok(rows.into_iter().map(line).collect())

@@ -50,7 +50,7 @@ pub(super) fn find_tasks(filter: &TaskFilter) -> &'static str {
     }
 }
 
-/// Deliveries by what is asked for. `$1` before, `$2` how many, `$3` repository, `$4` code, `$5` issue.
+/// Deliveries by what is asked for. `$1` before, `$2` how many, `$3` repository, `$4` code, `$5` issue, `$6` comment.
 macro_rules! find_deliveries {
     ($by:literal) => {
         concat!(
@@ -58,18 +58,20 @@ macro_rules! find_deliveries {
             " attempts, body IS NOT NULL AS has_body FROM deliveries WHERE ",
             $by,
             "seq < $1 AND ($3 IS NULL OR lower(repository) = lower($3)) AND ($4 IS NULL OR decision = $4)",
-            " AND ($5 IS NULL OR issue_number = $5) ORDER BY seq DESC LIMIT $2"
+            " AND ($5 IS NULL OR issue_number = $5) AND ($6 IS NULL OR object_id = $6) ORDER BY seq DESC LIMIT $2"
         )
     };
 }
 const FIND_DELIVERIES: &str = find_deliveries!("");
 const DELIVERIES_BY_REPOSITORY: &str = find_deliveries!("lower(repository) = lower($3) AND ");
+const DELIVERIES_OF_THREAD: &str = find_deliveries!("lower(repository) = lower($3) AND issue_number = $5 AND ");
 const DELIVERIES_BY_CODE: &str = find_deliveries!("decision = $4 AND ");
 pub(super) const ONE_DELIVERY: &str = "SELECT seq, guid, event, action, repository, issue_number, sender, received_at, \
      decided_at, decision, facts, attempts, body IS NOT NULL AS has_body FROM deliveries WHERE guid = $1";
 
 pub(super) fn find_deliveries(filter: &DeliveryFilter) -> &'static str {
     match filter {
+        DeliveryFilter { repository: Some(_), issue: Some(_), .. } => DELIVERIES_OF_THREAD,
         DeliveryFilter { repository: Some(_), .. } => DELIVERIES_BY_REPOSITORY,
         DeliveryFilter { code: Some(_), .. } => DELIVERIES_BY_CODE,
         _ => FIND_DELIVERIES,
@@ -78,7 +80,7 @@ pub(super) fn find_deliveries(filter: &DeliveryFilter) -> &'static str {
 
 /// What the list is, its statement, and a word that the plan has to hold: on PostgreSQL the name of
 /// an index, on SQLite that or the key of the table itself.
-pub const LISTS: [(&str, &str, [&str; 2]); 15] = [
+pub const LISTS: [(&str, &str, [&str; 2]); 16] = [
     ("tasks", TASKS, ["tasks_pkey", "INTEGER PRIMARY KEY"]),
     ("tasks of a repository", TASKS_OF_REPOSITORY, ["tasks_repository", "tasks_repository"]),
     ("tasks of a thread", TASKS_OF_THREAD, ["tasks_thread", "tasks_thread"]),
@@ -91,6 +93,7 @@ pub const LISTS: [(&str, &str, [&str; 2]); 15] = [
     ("tasks of an agent", FIND_BY_AGENT, ["tasks_agent", "tasks_agent"]),
     ("tasks in a state", FIND_BY_STATE, ["tasks_state", "tasks_state"]),
     ("deliveries of a repository", DELIVERIES_BY_REPOSITORY, ["deliveries_repository", "deliveries_repository"]),
+    ("deliveries of a thread", DELIVERIES_OF_THREAD, ["deliveries_by_thread", "deliveries_by_thread"]),
     ("deliveries of a kind", DELIVERIES_BY_CODE, ["deliveries_decision", "deliveries_decision"]),
     ("effects", NEXT_EFFECT, ["outbox_due", "outbox_due"]),
     ("deliveries", NEXT_PENDING, ["deliveries_pending", "deliveries_pending"]),

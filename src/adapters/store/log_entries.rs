@@ -16,6 +16,8 @@ use crate::domain::run::{LogPosition, Run};
 /// Chunks are made of at most this many lines, so unpacked ones stay small.
 const MAX_CHUNK_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Lines can be long: what is read at once ends here, after the chunk that is begun.
+pub(super) const MAX_READ_BYTES: usize = 1024 * 1024;
 /// Setting a packer up costs more than it saves on less than this.
 const WORTH_PACKING: usize = 1024;
 
@@ -198,7 +200,14 @@ impl Store {
         }))
     }
 
-    /// Entries after `after`, whole chunks at a time: at least one chunk, at most about `limit` lines.
+    /// Exactly so many entries after `after`, if there are as many.
+    pub async fn some_log_after(&self, task: &TaskId, after: i64, limit: usize) -> Result<Vec<LogEntry>> {
+        let mut entries = self.log_after(task, after, limit).await?;
+        entries.truncate(limit);
+        Ok(entries)
+    }
+
+    /// Entries after `after`, whole chunks at a time: at least one chunk, at most about `limit` lines and a megabyte.
     pub async fn log_after(&self, task: &TaskId, after: i64, limit: usize) -> Result<Vec<LogEntry>> {
         // The chunk that holds line `after` may hold later ones, too.
         let start: Option<i64> = read!(self, |pool| {
@@ -209,6 +218,7 @@ impl Store {
                 .await
         })?;
         let mut entries = Vec::new();
+        let (mut counted, mut bytes) = (0, 0);
         let mut from = start.unwrap_or(0);
         while entries.len() < limit {
             let rows: Vec<ChunkRow> = read!(self, |pool| {
@@ -217,6 +227,11 @@ impl Store {
             for row in &rows {
                 entries.extend(unpack(row, task)?.into_iter().filter(|entry| entry.seq > after));
                 from = row.seq + 1;
+                bytes += entries.iter().skip(counted).map(|entry: &LogEntry| entry.text.len()).sum::<usize>();
+                counted = entries.len();
+                if counted >= limit || bytes >= MAX_READ_BYTES {
+                    return Ok(entries);
+                }
             }
             if rows.len() < 16 {
                 break;

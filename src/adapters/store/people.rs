@@ -78,17 +78,22 @@ impl Store {
     /// person has another account there.
     pub async fn store_account(&self, user: UserId, account: &Account, now: Millis) -> Result<bool> {
         Ok(in_tx!(self, |conn| {
-            let names = account.with == SignInWith::GitHub || user.0 < 0;
-            sqlx::query(
-                "INSERT INTO users (id, login, created_at) VALUES ($1, $2, $3) \
-                 ON CONFLICT (id) DO UPDATE SET login = CASE WHEN $4 THEN excluded.login ELSE users.login END",
-            )
-            .bind(user.0)
-            .bind(&account.login)
-            .bind(now.0)
-            .bind(names)
-            .execute(&mut *conn)
-            .await?;
+            // A person on GitHub is made and named by GitHub alone.
+            if account.with == SignInWith::GitHub || user.0 < 0 {
+                sqlx::query(
+                    "INSERT INTO users (id, login, created_at) VALUES ($1, $2, $3) \
+                     ON CONFLICT (id) DO UPDATE SET login = excluded.login",
+                )
+                .bind(user.0)
+                .bind(&account.login)
+                .bind(now.0)
+                .execute(&mut *conn)
+                .await?;
+            }
+            let is_there: i64 = sqlx::query_scalar("SELECT count(*) FROM users WHERE id = $1")
+                .bind(user.0)
+                .fetch_one(&mut *conn)
+                .await?;
             let taken: i64 = sqlx::query_scalar(
                 "SELECT count(*) FROM accounts WHERE provider = $1 \
                  AND ((subject = $2 AND user_id <> $3) OR (user_id = $3 AND subject <> $2))",
@@ -98,13 +103,14 @@ impl Store {
             .bind(user.0)
             .fetch_one(&mut *conn)
             .await?;
-            if taken > 0 {
+            if is_there == 0 || taken > 0 {
                 return Ok(false);
             }
-            sqlx::query(
+            let stored = sqlx::query(
                 "INSERT INTO accounts (provider, subject, user_id, login, email, linked_at) \
                  VALUES ($1, $2, $3, $4, $5, $6) \
-                 ON CONFLICT (provider, subject) DO UPDATE SET login = excluded.login, email = excluded.email",
+                 ON CONFLICT (provider, subject) DO UPDATE SET login = excluded.login, email = excluded.email \
+                 WHERE accounts.user_id = excluded.user_id",
             )
             .bind(account.with.name())
             .bind(&account.subject)
@@ -113,7 +119,11 @@ impl Store {
             .bind(&account.email)
             .bind(now.0)
             .execute(&mut *conn)
-            .await?;
+            .await?
+            .rows_affected();
+            if stored != 1 {
+                return Ok(false);
+            }
             true
         }))
     }
@@ -158,25 +168,30 @@ impl Store {
                     "UPDATE keys SET owner_id = $1, sealed = $2 WHERE id = $3 AND sealed = $4 AND owner_kind = 'person' \
                      AND owner_id = $5 AND NOT EXISTS (SELECT 1 FROM keys o WHERE o.owner_kind = 'person' \
                      AND o.owner_id = $1 AND o.provider = keys.provider)",
-                    "SELECT count(*) FROM keys WHERE id = $1 AND sealed <> $2",
                 ),
                 (
                     connectors,
                     "UPDATE connectors SET owner_id = $1, sealed = $2 WHERE id = $3 AND sealed = $4 \
                      AND owner_kind = 'person' AND owner_id = $5 AND NOT EXISTS (SELECT 1 FROM connectors o \
                      WHERE o.owner_kind = 'person' AND o.owner_id = $1 AND o.name = connectors.name)",
-                    "SELECT count(*) FROM connectors WHERE id = $1 AND sealed <> $2",
                 ),
             ];
-            for (values, update, changed) in moves {
+            for (values, update) in moves {
                 for one in values {
-                    let changed: i64 =
-                        sqlx::query_scalar(changed).bind(&one.id).bind(&one.old).fetch_one(&mut *conn).await?;
-                    if changed > 0 {
-                        return Ok(false);
-                    }
                     let query = sqlx::query(update).bind(into.0).bind(&one.new).bind(&one.id);
                     query.bind(&one.old).bind(from.0).execute(&mut *conn).await?;
+                }
+            }
+            // What came meanwhile, or was sealed anew, must not be deleted with the person.
+            for sql in [
+                "SELECT count(*) FROM keys k WHERE k.owner_kind = 'person' AND k.owner_id = $1 AND NOT EXISTS \
+                 (SELECT 1 FROM keys o WHERE o.owner_kind = 'person' AND o.owner_id = $2 AND o.provider = k.provider)",
+                "SELECT count(*) FROM connectors c WHERE c.owner_kind = 'person' AND c.owner_id = $1 AND NOT EXISTS \
+                 (SELECT 1 FROM connectors o WHERE o.owner_kind = 'person' AND o.owner_id = $2 AND o.name = c.name)",
+            ] {
+                let left: i64 = sqlx::query_scalar(sql).bind(from.0).bind(into.0).fetch_one(&mut *conn).await?;
+                if left > 0 {
+                    return Ok(false);
                 }
             }
             for sql in [
@@ -201,7 +216,11 @@ impl Store {
             for sql in DELETE_PERSON {
                 sqlx::query(sql).bind(user.0).execute(&mut *conn).await?;
             }
-            sqlx::query("DELETE FROM audit_log WHERE user_id = $1").bind(user.0).execute(&mut *conn).await?;
+            // What was done stays, without who did it.
+            sqlx::query("UPDATE audit_log SET user_id = NULL WHERE user_id = $1")
+                .bind(user.0)
+                .execute(&mut *conn)
+                .await?;
         });
         Ok(())
     }

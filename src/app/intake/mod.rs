@@ -19,9 +19,9 @@ use crate::adapters::github::{GitHubError, Permission, Place, decode};
 use crate::adapters::store::{Admission, Admit, Decision, Limits, PendingDelivery, StoreError};
 use crate::domain::command::{Vocabulary, parse};
 use crate::domain::decision::DecisionCode;
-use crate::domain::delivery::{Notice, Opening, Sorted, Writing, sort};
+use crate::domain::delivery::{Opening, Sorted, Writing, sort};
 use crate::domain::effect::{Effect, Reaction};
-use crate::domain::ids::{DeliveryId, Millis};
+use crate::domain::ids::{DeliveryId, InstallationId, Millis};
 use crate::domain::preferences::Preferences;
 use crate::domain::reply;
 use crate::domain::task::{Requester, Thread};
@@ -187,7 +187,7 @@ impl App {
             let facts = serde_json::json!({ "installation": format!("{change:?}") });
             return self.record(pending, DecisionCode::Accepted, facts, &[]).await;
         }
-        if let Some(code) = self.refusal_by_account(&notice).await? {
+        if let Some(code) = self.refusal_by_account(&notice.account, notice.installation).await? {
             return self.record(pending, code, serde_json::json!({ "account": notice.account }), &[]).await;
         }
         let identity = self.identity().await?;
@@ -203,12 +203,16 @@ impl App {
         self.decide_commands(&case, identity.handle).await
     }
 
-    async fn refusal_by_account(&self, notice: &Notice) -> Result<Option<DecisionCode>, Hindrance> {
-        let account = notice.account.to_ascii_lowercase();
+    async fn refusal_by_account(
+        &self,
+        account: &str,
+        installation: Option<InstallationId>,
+    ) -> Result<Option<DecisionCode>, Hindrance> {
+        let account = account.to_ascii_lowercase();
         if self.settings.allowed_accounts.as_ref().is_some_and(|allowed| !allowed.contains(&account)) {
             return Ok(Some(DecisionCode::AccountNotAllowed));
         }
-        let Some(installation) = notice.installation else { return Ok(Some(DecisionCode::EventNotUsed)) };
+        let Some(installation) = installation else { return Ok(Some(DecisionCode::EventNotUsed)) };
         let stopped = self.store.is_installation_stopped(installation).await?;
         Ok(stopped.then_some(DecisionCode::InstallationSuspended))
     }
@@ -240,8 +244,16 @@ impl App {
     }
 
     async fn permission_of(&self, case: &Case<'_>) -> Result<Permission, Hindrance> {
-        let place = place(case.thread);
-        match self.github.permission(&place, &case.sender.login).await {
+        let asked = self.github.permission(&place(case.thread), &case.sender.login).await;
+        self.settled_permission(case, asked)
+    }
+
+    fn settled_permission(
+        &self,
+        case: &Case<'_>,
+        asked: Result<Permission, GitHubError>,
+    ) -> Result<Permission, Hindrance> {
+        match asked {
             // GitHub keeps saying no to the question itself: then nobody is let in.
             Err(error)
                 if !error.is_passing()
@@ -310,6 +322,11 @@ impl App {
         let admission = self.store.admit(&Admit { decision, tasks: &plan.tasks, limits }).await?;
         let refused = match admission {
             Admission::Accepted => {
+                // Its event may have been sent before this instance was there.
+                if let Err(error) = self.store.see_installation(case.thread.installation, case.account, case.now).await
+                {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "an installation was not noted");
+                }
                 metrics::counter!("hireling_tasks_accepted_total").increment(plan.tasks.len() as u64);
                 tracing::info!(repo = %case.thread.name, issue = %case.thread.issue, tasks = plan.tasks.len(), "accepted");
                 self.signals.tasks.notify_one();

@@ -177,15 +177,24 @@ impl App {
             preferences: self.preferences_of(&asked.by).await?,
             now: self.clock.now(),
         };
-        let permission = self.github.permission_of(&place(case.thread), &asked.by.login, asked.by.id).await?;
-        if permission < Permission::Write || !task.state.is_finished() {
-            let code = if task.state.is_finished() { DecisionCode::NoPermission } else { DecisionCode::Duplicate };
-            return self.record(pending, code, serde_json::Value::Null, &[]).await;
+        if let Some(code) = self.refusal_by_account(case.account, Some(case.thread.installation)).await? {
+            return self.record(pending, code, serde_json::json!({ "account": case.account }), &[]).await;
+        }
+        let permission = self.permission_to_retry(&case).await?;
+        if permission < Permission::Write {
+            let effects = self.refuse_sender(&case, permission).await?;
+            return self.record(pending, DecisionCode::NoPermission, serde_json::Value::Null, &effects).await;
+        }
+        if !task.state.is_finished() {
+            return self.record(pending, DecisionCode::Duplicate, serde_json::Value::Null, &[]).await;
         }
         let mut plan = Plan::default();
         let wanted = again(&task);
         match self.settings.agent(&task.agent) {
-            None => plan.refusals.push(DecisionCode::UnknownAgent),
+            None => {
+                plan.refusals.push(DecisionCode::UnknownAgent);
+                plan.replies.push(self.reply(&case, "retry", reply::agent_unavailable(&task.agent)));
+            }
             Some(agent) => match self.why_not(&case, agent, &wanted.options).await? {
                 Some((code, markdown)) => {
                     plan.refusals.push(code);
@@ -195,6 +204,11 @@ impl App {
             },
         }
         self.carry_out(&case, plan).await
+    }
+
+    async fn permission_to_retry(&self, case: &Case<'_>) -> Result<Permission, Hindrance> {
+        let asked = self.github.permission_of(&place(case.thread), &case.sender.login, case.sender.id).await;
+        self.settled_permission(case, asked)
     }
 
     fn wanted_again(&self, case: &Case<'_>, command: &Command, last: &Task) -> Wanted {

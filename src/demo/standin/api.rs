@@ -49,6 +49,15 @@ pub(super) async fn answer(world: &mut World, asked: &Asked) -> Answer {
             Some(answer) => answer,
             None => Answer::refused(401, "Bad credentials"),
         },
+        ["installation", "repositories"] => match token(world, asked) {
+            Ok(token) if token.allows("metadata", "read") => {
+                let list: Vec<_> =
+                    world.repositories.values().map(|one| json!({ "id": one.id, "full_name": one.name })).collect();
+                Answer::json(200, &json!({ "total_count": list.len(), "repositories": list }))
+            }
+            Ok(_) => violation(world, asked, 403, "a token without metadata:read"),
+            Err(answer) => answer,
+        },
         ["installation", "token"] if asked.method == Method::DELETE => match bearer(asked) {
             Some(token) if world.tokens.remove(&token).is_some() => Answer::empty(204),
             _ => Answer::refused(401, "Bad credentials"),
@@ -72,7 +81,9 @@ async fn in_repository(world: &mut World, asked: &Asked, repo: String, rest: Vec
         Err(answer) => return answer,
     };
     let Some(repository) = world.repository(&repo) else { return Answer::refused(404, "Not Found") };
-    if !token.repositories.contains(&repository.id) {
+    // Others that are public may be read.
+    let is_public_read = asked.method == Method::GET && !repository.private;
+    if !token.repositories.contains(&repository.id) && !is_public_read {
         return violation(world, asked, 403, "a token for another repository");
     }
     let inside = Inside { asked, repo, rest, token };
@@ -140,9 +151,10 @@ fn mint(world: &mut World, asked: &Asked) -> Answer {
         body["repository_ids"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_i64).collect();
     let permissions: std::collections::BTreeMap<String, String> =
         serde_json::from_value(body["permissions"].clone()).unwrap_or_default();
-    // Who administers an organization is about no repository.
-    let is_about_people = repositories.is_empty() && permissions.keys().eq(["members"]);
-    if (repositories.len() != 1 && !is_about_people) || permissions.is_empty() {
+    // Who administers an organization is about no repository, their names about all.
+    let is_about_all =
+        repositories.is_empty() && (permissions.keys().eq(["members"]) || permissions.keys().eq(["metadata"]));
+    if (repositories.len() != 1 && !is_about_all) || permissions.is_empty() {
         return violation(world, asked, 422, "a token that is not narrowed");
     }
     let granted = [

@@ -121,6 +121,16 @@ impl Standin {
         self.world.lock().await.user(login)
     }
 
+    /// The repository is renamed, and somebody makes a public one of its name.
+    pub async fn replace_repository(&self, name: &str) {
+        let mut world = self.world.lock().await;
+        let id = world.fresh_id();
+        if let Some(repository) = world.repository_mut(name) {
+            (repository.id, repository.private) = (id, false);
+            repository.permissions.clear();
+        }
+    }
+
     /// Which repository it is by number; 0: none.
     pub async fn repository_id(&self, name: &str) -> i64 {
         self.world.lock().await.repository(name).map_or(0, |repository| repository.id)

@@ -13,7 +13,7 @@ use super::super::page::{Frame, refuse, render, then};
 use super::super::visitor::{Me, Posted, Visitor};
 use super::{Owner, owner_of, owners};
 use crate::app::StoreError;
-use crate::app::connectors::ConnectorError;
+use crate::app::connectors::{Checked, ConnectorError};
 use crate::domain::connector::presets::{PRESETS, Preset};
 use crate::domain::connector::{Connector, Protocol, Secrets, Transport};
 use crate::domain::secret::Secret;
@@ -228,7 +228,12 @@ pub async fn save(State(web): State<Arc<Web>>, posted: Posted) -> Response {
 pub async fn switch(State(web): State<Arc<Web>>, posted: Posted) -> Response {
     let Some(owner) = owner_of(&web, &posted).await else { return refuse(&web, StatusCode::NOT_FOUND) };
     match web.app.store.switch_connector(owner, posted.field("name"), posted.field("to") == "on").await {
-        Ok(true) => then(PATH, "saved"),
+        Ok(true) => {
+            let about =
+                format!("{} of {}-{} to {}", posted.field("name"), owner.kind(), owner.id(), posted.field("to"));
+            web.app.audit(posted.me.person.id, "switched a connector", &about).await;
+            then(PATH, "saved")
+        }
         Ok(false) => refuse(&web, StatusCode::NOT_FOUND),
         Err(_) => refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
     }
@@ -238,8 +243,9 @@ pub async fn switch(State(web): State<Arc<Web>>, posted: Posted) -> Response {
 pub async fn test(State(web): State<Arc<Web>>, posted: Posted) -> Response {
     let Some(owner) = owner_of(&web, &posted).await else { return refuse(&web, StatusCode::NOT_FOUND) };
     match web.app.check_connector(owner, posted.field("name")).await {
-        Ok(Some(true)) => then(PATH, "opens"),
-        Ok(Some(false)) => then(PATH, "no-open"),
+        Ok(Some(Checked::Good)) => then(PATH, "opens"),
+        Ok(Some(Checked::NotAllowed)) => then(PATH, "no-address"),
+        Ok(Some(Checked::Closed)) => then(PATH, "no-open"),
         Ok(None) => refuse(&web, StatusCode::NOT_FOUND),
         Err(_) => refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
     }
@@ -248,9 +254,11 @@ pub async fn test(State(web): State<Arc<Web>>, posted: Posted) -> Response {
 pub async fn delete(State(web): State<Arc<Web>>, posted: Posted) -> Response {
     let Some(owner) = owner_of(&web, &posted).await else { return refuse(&web, StatusCode::NOT_FOUND) };
     match web.app.store.delete_connector(owner, posted.field("name")).await {
-        Ok(_) => {
-            let about = format!("{} of {}-{}", posted.field("name"), owner.kind(), owner.id());
-            web.app.audit(posted.me.person.id, "deleted a connector", &about).await;
+        Ok(was_there) => {
+            if was_there {
+                let about = format!("{} of {}-{}", posted.field("name"), owner.kind(), owner.id());
+                web.app.audit(posted.me.person.id, "deleted a connector", &about).await;
+            }
             then(PATH, "deleted")
         }
         Err(_) => refuse(&web, StatusCode::SERVICE_UNAVAILABLE),

@@ -26,6 +26,7 @@ const MIN_KEY: usize = crate::domain::redact::SHORTEST_SECRET;
 #[template(path = "keys.html")]
 struct KeysPage {
     frame: Frame,
+    is_on_github: bool,
     sections: Vec<Section>,
     providers: Vec<(&'static str, &'static str)>,
     save: String,
@@ -71,6 +72,7 @@ async fn shown(web: &Arc<Web>, me: &Me, frame: Frame, fault: Option<String>) -> 
     let status = if fault.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     let page = KeysPage {
         frame,
+        is_on_github: me.person.is_on_github(),
         sections,
         providers: Provider::ALL.into_iter().map(|provider| (provider.name(), provider.title())).collect(),
         save: me.token(PATH),
@@ -94,7 +96,7 @@ pub async fn save(State(web): State<Arc<Web>>, posted: Posted) -> Response {
     let key = posted.field("key");
     let is_one_word = key.bytes().all(|byte| byte.is_ascii_graphic());
     let fault = if !(MIN_KEY..=MAX_KEY).contains(&key.len()) || !is_one_word {
-        Some("A key is one word, of 8 characters at least.".to_owned())
+        Some(format!("A key is one word, of {MIN_KEY} to {MAX_KEY} characters."))
     } else {
         match web.app.save_key(owner, provider, &Secret::new(key), posted.me.person.id).await {
             Ok(saved) => {

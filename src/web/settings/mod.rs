@@ -16,7 +16,7 @@ use super::page::{Frame, refuse, render, then};
 use super::visitor::{Me, Posted, Visitor};
 use crate::app::StoreError;
 use crate::domain::command::parse_duration;
-use crate::domain::ids::Millis;
+use crate::domain::ids::{InstallationId, Millis};
 use crate::domain::key::KeyOwner;
 use crate::domain::listing::{AuditLine, Usage};
 use crate::domain::person::{Account, SignInWith};
@@ -86,10 +86,16 @@ pub async fn owners(web: &Web, me: &Me) -> Vec<Owner> {
     std::iter::once(own).chain(administered).collect()
 }
 
-/// The owner that a form names, if the person sees to it.
+/// The owner that a form names, if the person sees to it, asked now.
 pub async fn owner_of(web: &Web, posted: &Posted) -> Option<KeyOwner> {
-    let owners = owners(web, &posted.me).await;
-    owners.into_iter().find(|one| one.field == posted.field("owner")).map(|one| one.owner)
+    let person = &posted.me.person;
+    match posted.field("owner") {
+        "me" => Some(KeyOwner::Person(person.id)),
+        number => {
+            let id = InstallationId(number.parse().ok()?);
+            web.app.administers_now(person, id).await.then_some(KeyOwner::Installation(id))
+        }
+    }
 }
 
 pub async fn settings(State(web): State<Arc<Web>>, me: Me, visitor: Visitor) -> Response {
@@ -221,6 +227,7 @@ pub async fn revoke(State(web): State<Arc<Web>>, posted: Posted) -> Response {
     let session = posted.field("session");
     let which = (session != "all").then_some(session);
     match web.app.store.end_sessions(posted.me.person.id, which).await {
+        Ok(_) if which.is_none() => then("/", "ended"),
         Ok(_) => then("/settings", "revoked"),
         Err(_) => refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
     }

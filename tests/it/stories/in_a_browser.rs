@@ -81,7 +81,9 @@ async fn a_run_is_watched_as_it_goes_and_cancelled() {
     browser
         .until("return [...document.querySelectorAll('#log li')].some((line) => line.textContent === 'a late word')")
         .await;
-    assert!(browser.run("return document.getElementById('log').scrollTop").await.as_f64().unwrap() < 20_000.0);
+    let from_end =
+        "const log = document.getElementById('log'); return log.scrollHeight - log.scrollTop - log.clientHeight";
+    assert!(browser.run(from_end).await.as_f64().unwrap() > 5_000.0, "what comes does not move what is read");
     browser.click("#follow").await;
     browser.until("const log = document.getElementById('log'); return log.scrollHeight - log.scrollTop - log.clientHeight < 5")
         .await;
@@ -167,6 +169,10 @@ async fn every_page_is_for_everybody() {
         ("why", format!("/why?url={}/acme/shop/issues/1", world.github.url)),
         ("nothing", "/nowhere".to_owned()),
     ];
+    let pages = pages
+        .into_iter()
+        .chain([("installations", "/installations".to_owned()), ("set-up-next", "/setup/next".to_owned())]);
+    let pages: Vec<(&str, String)> = pages.collect();
     for (dark, width) in [(false, 1200), (true, 1200), (false, 360), (true, 360)] {
         browser.set_dark(dark).await;
         browser.set_width(width).await;
@@ -211,6 +217,45 @@ async fn without_script_everything_but_the_living_works() {
     browser.click(".signout button").await;
     browser.click("main a[href='/signin']").await;
     browser.set_script(true).await;
+    browser.close().await;
+    world.finish().await;
+}
+
+/// Far longer than the window: read from the end to the beginning and back, no line is left out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_log_is_read_from_end_to_end() {
+    let Some(browser) = Chromium::start().await else { return };
+    let says = "seq 1 9000 | sed 's/$/ of many/'; echo b > b";
+    let world = Builder::new(Engine::Sqlite).agent("ours", says).start().await.unwrap();
+    let comment = world.comment(PERSON, "/agent ours count").await;
+    world.ended(comment).await;
+    browser.go(&format!("{}/tasks/{}", world.url, world.last_task().await.id)).await;
+    // Scrolls page by page, and notes every line that was to be seen.
+    let read = |by: &str, end: &str| {
+        format!(
+            "const log = document.getElementById('log'), seen = new Set(); let most = 0; \
+             const frame = () => new Promise((next) => requestAnimationFrame(next)); \
+             (async () => {{ for (let still = 0; still < 30;) {{ \
+                 const box = log.getBoundingClientRect(); most = Math.max(most, log.childElementCount); \
+                 for (const line of log.children) {{ const at = line.getBoundingClientRect(); \
+                     if (at.bottom > box.top && at.top < box.bottom && line.textContent.endsWith(' of many')) \
+                         seen.add(Number(line.textContent.split(' ')[0])); }} \
+                 const is_over = {end}; still = is_over ? still + 1 : 0; \
+                 if (!is_over) log.scrollTop += {by} * log.clientHeight * 0.9; \
+                 await frame(); }} done([seen.size, most]); }})()"
+        )
+    };
+    let up = read("-1", "log.scrollTop === 0 && log.firstElementChild.textContent.includes('Read the issue')");
+    let down = read(
+        "1",
+        "log.scrollHeight - log.scrollTop - log.clientHeight < 2 && log.lastElementChild.textContent.includes('Publish')",
+    );
+    for way in [up, down] {
+        let read: (usize, usize) = serde_json::from_value(browser.run_until_done(&way).await).unwrap();
+        assert_eq!(read.0, 9000, "no line is left out: {way}");
+        assert!(read.1 <= 3_000, "{} lines were held at once", read.1);
+    }
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
     browser.close().await;
     world.finish().await;
 }

@@ -240,6 +240,7 @@ async fn running_task(app: &App, person: UserId, key: &KeyId) -> String {
         repository_id: Some(10),
         repository: "acme/shop".into(),
         issue: Some(person.0),
+        object: None,
         sender: "maria".into(),
         received_at: clock.now(),
         decision: None,

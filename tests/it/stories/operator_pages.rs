@@ -47,6 +47,23 @@ async fn the_ledger_tells_what_became_of_each_delivery() {
         assert!(why.contains("<code>no_permission</code>") && !why.contains("<code>duplicate</code>"), "{why}");
         let why = olga.get(&link(comment)).await.text();
         assert!(why.contains("<code>duplicate</code>") && !why.contains("<code>no_permission</code>"), "{why}");
+        // What came to nothing at once is told, too.
+        let edited = world.comment("eve", "just talk").await;
+        world.github.edit_comment(edited, "/agent ours fix it").await;
+        let mut payload = world.github.comment_payload(edited).await;
+        payload["action"] = "edited".into();
+        world.github.deliver(&world.url, "edited-one", "issue_comment", payload.to_string().as_bytes()).await.unwrap();
+        world
+            .until("the ledger holds it", async |world| {
+                let page = Visitor::sign_in(world, OPERATOR).await.get(&link(edited)).await.text();
+                page.contains("<code>edited</code>").then_some(())
+            })
+            .await;
+        let installations = olga.get("/installations").await.text();
+        assert!(
+            installations.contains("<strong>acme</strong>") && installations.contains(">acme/shop</a>"),
+            "{installations}"
+        );
         assert!(olga.get(&link(424_242)).await.text().contains("Nothing of it has reached us"));
         assert!(olga.get("/why?url=https://evil.test/a/b/issues/1").await.text().contains("no link to an issue"));
         world.finish().await;
@@ -58,7 +75,7 @@ async fn operators_are_the_administrators_of_the_accounts_it_works_for() {
     let world = World::start(Engine::Sqlite).await.unwrap();
     for login in [PERSON, "eve"] {
         let mut visitor = Visitor::sign_in(&world, login).await;
-        for path in ["/deliveries", "/deliveries/x", "/why?url=x"] {
+        for path in ["/deliveries", "/deliveries/x", "/installations", "/why?url=x"] {
             assert_eq!(visitor.get(path).await.status, 404, "{login} {path}");
         }
         assert!(!visitor.get("/tasks").await.body.contains("Operation"));

@@ -201,7 +201,7 @@ async fn what_a_person_prefers_holds_for_the_next_command() {
         let answer = world.answer(1).await;
         assert!(answer.contains("2 commands"), "{answer}");
         let page = maria.get("/settings").await;
-        assert!(page.text().contains("2 of 2 commands of today (UTC) are given."), "{}", page.body);
+        assert!(page.text().contains("2 of 2 commands used today (UTC)."), "{}", page.body);
         // Others are asked for nothing.
         world.github.set_permission(REPO, "paul", "write").await;
         world.next_issue().await;

@@ -65,13 +65,17 @@ async fn the_cookie_is_safe_and_the_session_new_each_time() {
     maria.arrive(PERSON, "/tasks").await;
     assert_ne!(maria.cookies["__Host-session"], first);
     // Both are sessions until one is ended; then it is over at once.
-    let page = maria.get("/settings").await;
-    assert_eq!(page.body.matches("name=\"session\"").count(), 2, "the other one, and all");
-    let after = maria.submit(&page, "/settings/sessions/revoke", "value=\"all\"", &[]).await;
-    assert!(after.url.contains("/signin"), "{}", after.url);
     let mut other = Visitor::new(&world);
     other.cookies.insert("__Host-session".into(), first);
+    assert!(other.get("/settings").await.url.ends_with("/settings"));
+    let page = maria.get("/settings").await;
+    assert_eq!(page.body.matches("name=\"session\"").count(), 2, "the other one, and all");
+    let after = maria.submit(&page, "/settings/sessions/revoke", "End the session", &[]).await;
+    assert!(after.text().contains("That session is over."), "{}", after.body);
     assert!(other.get("/settings").await.url.contains("/signin"));
+    let out = maria.submit(&after, "/settings/sessions/revoke", "value=\"all\"", &[]).await;
+    assert!(out.text().contains("You are signed out everywhere."), "{}", out.body);
+    assert!(maria.get("/settings").await.url.contains("/signin"));
     world.finish().await;
 }
 
@@ -157,6 +161,7 @@ async fn who_tries_too_often_has_to_wait() {
         codes.push(eve.send(Method::GET, "/api/auth/github/callback?code=x&state=y", &[], "").await.status);
     }
     assert!(codes.contains(&429), "{codes:?}");
+    assert_eq!(eve.send(Method::GET, "/auth/github", &[], "").await.status, 429);
     world.finish().await;
 }
 
@@ -196,7 +201,7 @@ async fn two_people_become_one_after_they_were_asked() {
             let mut by_github = Visitor::sign_in(&world, PERSON).await;
             let (mut here, with) = if begins_on == "github" { (by_github, "vercel") } else { (by_vercel, "github") };
             let question = link(&mut here, with).await;
-            assert!(question.text().contains("who is another person so far"), "{}", question.body);
+            assert!(question.text().contains("already belongs to another person"), "{}", question.body);
             let maria = UserId(world.github.user_id(PERSON).await);
             let app = world.app(&[]).await;
             assert!(app.store.keys_owned_by(KeyOwner::Person(maria)).await.unwrap().is_empty(), "not yet");

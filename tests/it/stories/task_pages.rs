@@ -38,14 +38,6 @@ async fn a_private_repositorys_tasks_are_for_its_readers() {
                 assert_eq!(shape(&who.get(&at(task)).await), not_there, "{end}");
             }
         }
-        for action in ["cancel", "retry"] {
-            // A token of hers for an address that is not hers.
-            let page = eve.get("/settings").await;
-            let token = page.hidden_fields("/settings/preferences", "").remove(0);
-            let origin = world.url.clone();
-            let path = format!("/tasks/{mine}/{action}");
-            assert_eq!(eve.send(reqwest::Method::POST, &path, &[token], &origin).await.status, 403);
-        }
         for (who, sees, not) in [(&mut maria, &mine, &hers), (&mut eve, &hers, &mine)] {
             let list = who.get("/tasks").await.body;
             assert!(list.contains(&sees.0) && !list.contains(&not.0), "{list}");
@@ -181,10 +173,21 @@ async fn a_long_log_is_shown_in_windows_and_searched() {
         assert_eq!(hits.len(), 11, "{found}");
         assert!(visitor.get(&format!("/tasks/{task}?q=nothing+of+it")).await.text().contains("No line of"));
         let found = visitor.get(&format!("/tasks/{task}?q=of+many")).await.text();
-        assert!(found.contains("Search on"), "{found}");
+        assert!(found.contains("More results"), "{found}");
         let raw = visitor.get(&format!("/tasks/{task}/log")).await;
         assert_eq!(raw.body.lines().filter(|line| line.ends_with("of many")).count(), 1200);
         assert!(raw.headers["content-type"].to_str().unwrap().starts_with("text/plain"));
+        for odd in [
+            "after=-9223372036854775808",
+            "after=9223372036854775807",
+            "before=-1",
+            "after=x",
+            "q=x&after=-9223372036854775808",
+        ] {
+            for end in ["", "/lines"] {
+                assert_eq!(visitor.get(&format!("/tasks/{task}{end}?{odd}")).await.status, 200, "{end}?{odd}");
+            }
+        }
         let_go(&world).await;
         world.settled().await;
         world.finish().await;
@@ -197,6 +200,7 @@ async fn many_follow_one_log_and_miss_no_line() {
         let Some(world) = talking(engine).await else { continue };
         let task = world.last_task().await.id;
         let url = format!("{}/tasks/{task}/events", world.url);
+        let joined_at = world.log_of(&task).await.lines().count();
         let http = reqwest::Client::new();
         let follow = |after: Option<i64>| {
             let request = http.get(&url);
@@ -213,15 +217,17 @@ async fn many_follow_one_log_and_miss_no_line() {
                 text
             }
         };
-        let followers: Vec<_> = [None, Some(700), Some(1_000_000)].map(|after| tokio::spawn(follow(after))).into();
+        // The first one comes from far beyond the end; nobody else misses anything for that.
+        let followers: Vec<_> =
+            [Some(i64::MAX), None, Some(700), Some(-5)].map(|after| tokio::spawn(follow(after))).into();
         let_go(&world).await;
         world.settled().await;
         let length = world.log_of(&task).await.lines().count();
-        for (follower, after) in followers.into_iter().zip([0, 700, usize::MAX]) {
+        for (follower, after) in followers.into_iter().zip([joined_at, 0, 700, 0]) {
             let text = follower.await.unwrap();
             let ids: Vec<usize> =
                 text.lines().filter_map(|line| line.strip_prefix("id: ")).map(|id| id.parse().unwrap()).collect();
-            let expected: Vec<usize> = (after.saturating_add(1)..=length).collect();
+            let expected: Vec<usize> = (after + 1..=length).collect();
             assert_eq!(ids, expected, "from {after}");
             assert!(text.ends_with("event: end\ndata: the task is over\n\n"), "{after}");
         }
@@ -248,6 +254,13 @@ async fn a_task_is_cancelled_and_done_again_by_buttons() {
             let page = Visitor::sign_in(&world, login).await.get(&path).await;
             assert!(page.status == 200 && !page.body.contains("/cancel"), "{login}");
         }
+        // Who could write when the page was made, and cannot when the button is pressed.
+        world.github.set_permission(REPO, "zoe", "write").await;
+        let mut zoe = Visitor::sign_in(&world, "zoe").await;
+        let page = zoe.get(&path).await;
+        world.github.set_permission(REPO, "zoe", "read").await;
+        let refused = zoe.submit(&page, &format!("{path}/cancel"), "", &[]).await;
+        assert_eq!(refused.status, 403, "{}", refused.body);
         let mut paul = Visitor::sign_in(&world, "paul").await;
         let page = paul.get(&path).await;
         let after = paul.submit(&page, &format!("{path}/cancel"), "", &[]).await;
@@ -257,15 +270,56 @@ async fn a_task_is_cancelled_and_done_again_by_buttons() {
         // Pressed on a page that is older than the end.
         let late = paul.submit(&page, &format!("{path}/cancel"), "", &[]).await;
         assert!(late.text().contains("It is over already."), "{}", late.body);
+        world.github.set_permission(REPO, "paul", "read").await;
         let page = paul.get(&path).await;
+        let refused = paul.submit(&page, &format!("{path}/retry"), "", &[]).await;
+        assert_eq!(refused.status, 403, "{}", refused.body);
+        world.github.set_permission(REPO, "paul", "write").await;
         let again = paul.submit(&page, &format!("{path}/retry"), "", &[]).await;
         assert!(again.url != after.url && again.url.contains("/tasks/"), "{}", again.url);
         let new = world.last_task().await;
         assert!(again.url.ends_with(&new.id.0), "{}", again.url);
         assert_eq!((new.requester.login.as_str(), new.options.is_retry), ("paul", true));
+        // Pressed twice, it is meant once, and leads to the same task.
+        let twice = paul.submit(&page, &format!("{path}/retry"), "", &[]).await;
+        assert!(twice.url.ends_with(&new.id.0) || world.tasks().await.len() == 3, "{}", twice.url);
         paul.submit(&again, &format!("/tasks/{}/cancel", new.id), "", &[]).await;
         world.settled().await;
         assert_eq!(world.last_task().await.state.name(), "cancelled", "{}", world.account().await);
         world.finish().await;
     }
+}
+
+/// A name can pass to somebody else's repository: what was private under it stays so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_passed_to_a_public_repository_shows_nothing() {
+    let mut world = World::start(Engine::Sqlite).await.unwrap();
+    world.github.set_private(REPO, true).await;
+    let comment = world.comment(PERSON, "/agent ours fix the secret thing").await;
+    world.ended(comment).await;
+    let task = world.last_task().await.id;
+    world.github.replace_repository(REPO).await;
+    world.github.set_permission(REPO, "eve", "admin").await;
+    for mut visitor in [Visitor::new(&world), Visitor::sign_in(&world, "eve").await] {
+        assert_eq!(visitor.get(&format!("/tasks/{task}")).await.status, 404);
+        assert!(!visitor.get("/tasks").await.body.contains("secret thing"));
+    }
+    world.stop().await;
+}
+
+/// That GitHub does not answer is neither yes nor no.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_github_is_away_a_page_says_to_try_again() {
+    let mut world = World::start(Engine::Sqlite).await.unwrap();
+    let comment = world.comment(PERSON, "/agent ours fix it").await;
+    world.ended(comment).await;
+    let task = world.last_task().await.id;
+    world.set("GITHUB_API_URL", "http://127.0.0.1:1");
+    world.stop().await;
+    world.restart().await;
+    let mut visitor = Visitor::new(&world);
+    for path in [format!("/tasks/{task}"), "/tasks".to_owned(), format!("/tasks/{task}/log")] {
+        assert_eq!(visitor.get(&path).await.status, 503, "{path}");
+    }
+    world.stop().await;
 }

@@ -82,6 +82,12 @@ impl Chromium {
         self.ask("execute/sync", json!({ "script": script, "args": [] })).await.unwrap()
     }
 
+    /// What a piece of script gives to `done`, once it does.
+    pub async fn run_until_done(&self, script: &str) -> Value {
+        let script = format!("const done = arguments[0]; {script}");
+        self.ask("execute/async", json!({ "script": script, "args": [] })).await.unwrap()
+    }
+
     pub async fn url(&self) -> String {
         self.run("return location.href").await.as_str().unwrap().to_owned()
     }
@@ -178,9 +184,9 @@ impl Chromium {
             return None;
         };
         self.run(&axe).await;
-        let script = "const done = arguments[0]; axe.run(document).then((found) => done(found.violations.flatMap((one) => \
+        let script = "axe.run(document).then((found) => done(found.violations.flatMap((one) => \
             one.nodes.map((node) => `${one.id}: ${node.html} ${node.failureSummary}`))));";
-        let found = self.ask("execute/async", json!({ "script": script, "args": [] })).await.unwrap();
+        let found = self.run_until_done(script).await;
         Some(serde_json::from_value(found).unwrap())
     }
 
