@@ -33,14 +33,14 @@ impl App {
         Ok(stopped)
     }
 
-    /// Asks for a finished task to be done again. Gives the delivery that tells what became of it.
-    pub async fn ask_for_retry(&self, task: &Task, by: &Person) -> Result<DeliveryId, StoreError> {
+    /// Asks for a finished task to be done again. `once`: of the page with the button; pressed twice, it is
+    /// meant once. Gives the delivery that tells what became of it.
+    pub async fn ask_for_retry(&self, task: &Task, by: &Person, once: &str) -> Result<DeliveryId, StoreError> {
         let requester = Requester { id: by.id, login: by.login.clone() };
         let asked = RetryAsked { task: task.id.clone(), by: requester };
         let body = serde_json::to_vec(&asked).unwrap_or_default();
-        // Clicked twice within a minute, it is meant once, and finds the same delivery.
-        let minute = self.clock.now().0 / 60_000;
-        let meaning = format!("{}:retry:{}:{}:{minute}", task.thread.repository, task.id, by.id);
+        let once = vault::hash(once);
+        let meaning = format!("{}:retry:{}:{}:{once}", task.thread.repository, task.id, by.id);
         let id = DeliveryId(format!("page-{}", vault::hash(&meaning)));
         let row = LedgerRow {
             id: id.clone(),

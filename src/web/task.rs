@@ -63,6 +63,8 @@ struct TaskPage {
     /// Tokens of the buttons, for whoever may press them.
     cancel: Option<String>,
     retry: Option<String>,
+    /// Tells this page's button from that of another.
+    once: String,
 }
 
 /// The window of the log that the page holds.
@@ -200,6 +202,7 @@ async fn page(
         messages,
         log,
         cancel: token("cancel").filter(|_| !is_finished && (is_theirs || may_write)),
+        once: web.app.clock.new_id(),
         retry: token("retry").filter(|_| is_finished && may_write),
         id: task.id.to_string(),
         request: task.request,
@@ -260,11 +263,12 @@ pub async fn cancel(State(web): State<Arc<Web>>, Path(id): Path<String>, posted:
 
 /// Leads to the new task as soon as there is one.
 pub async fn retry(State(web): State<Arc<Web>>, Path(id): Path<String>, posted: Posted) -> Response {
+    let once = posted.field("once").to_owned();
     let (task, person) = match acted_on(&web, posted, id).await {
         Ok(found) => found,
         Err(refusal) => return refusal,
     };
-    let Ok(delivery) = web.app.ask_for_retry(&task, &person).await else {
+    let Ok(delivery) = web.app.ask_for_retry(&task, &person, &once).await else {
         return refuse(&web, StatusCode::SERVICE_UNAVAILABLE);
     };
     let decided = async {

@@ -58,7 +58,7 @@ async fn the_first_evening_from_the_link_to_a_key() {
 }
 
 const TALKS: &str = "echo x > ../scratch/here; for i in $(seq 1 900); do echo \"line $i of many\"; done; \
-    while [ ! -e ../scratch/go ]; do sleep 0.05; done; echo a late word; sleep 60";
+    while [ ! -e ../scratch/go ]; do sleep 0.05; done; echo a late word; sleep 600";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_is_watched_as_it_goes_and_cancelled() {
