@@ -139,6 +139,16 @@ impl App {
                 github.create_comment(&place, thread.issue, &body).await?;
                 Ok(())
             }
+            Effect::ReplyInTalk { first, key, markdown, .. } => {
+                let marker = reply_marker(key);
+                let bot = self.bot_login().await?;
+                if due.attempts > 1 && github.has_reply(&place, thread.issue, &marker, &bot).await? {
+                    return Ok(());
+                }
+                self.take(due).await?;
+                let body = format!("{marker}\n{}", self.redactor.redact(markdown));
+                Ok(github.reply_in_talk(&place, thread.issue, *first, &body).await?)
+            }
             Effect::FinalStatus { task, .. } => {
                 let Some(task) = self.store.task(task).await? else { return Ok(()) };
                 let run = self.store.latest_run(&task.id).await?.unwrap_or_else(|| Run {

@@ -255,6 +255,19 @@ impl StatusComment<'_> {
     }
 }
 
+/// What became of a task, for a conversation on a line.
+pub fn in_talk(task: &Task, facts: &RunFacts, ending: &Ending, log_url: &str) -> String {
+    let agent = code(&task.agent);
+    let did = match (ending.outcome, &facts.commit) {
+        (Outcome::Succeeded, Some(commit)) => format!("🚀 {agent} changed it in {commit}."),
+        (Outcome::Succeeded | Outcome::NoChanges, _) => format!("👍 {agent} looked at it and changed nothing."),
+        _ => format!("😕 {agent} did not get it done: {}", inline(&ending.reason)),
+    };
+    let said = facts.agent_text.as_deref().filter(|text| !text.trim().is_empty());
+    let said = said.map(|text| format!("\n\n{}", quoted(text, 2_000))).unwrap_or_default();
+    format!("{did} [log]({log_url}){said}")
+}
+
 /// The line by which the review of a task's pull request is recognised.
 pub fn review_marker(task: &Task) -> String {
     format!("<!-- hireling:review={} -->", task.id)
@@ -351,9 +364,10 @@ pub fn commit_message(task: &Task, inputs: &Inputs) -> CommitMessage {
     }
 }
 
-/// A follow-up is about its own request, the first work about the issue.
+/// A follow-up and work on a pull request are about their own request, the first work about the issue.
 fn headline(task: &Task, inputs: &Inputs) -> String {
-    let asked = task.request.lines().next().filter(|line| inputs.follows.is_some() && !line.trim().is_empty());
+    let is_more = inputs.follows.is_some() || inputs.pull.is_some();
+    let asked = task.request.lines().next().filter(|line| is_more && !line.trim().is_empty());
     title(asked.unwrap_or(&inputs.title), 100)
 }
 

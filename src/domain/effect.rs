@@ -53,6 +53,13 @@ pub enum Effect {
         key: String,
         markdown: String,
     },
+    /// An answer in a conversation on a line of a pull request, whose first comment this is.
+    ReplyInTalk {
+        thread: Thread,
+        first: i64,
+        key: String,
+        markdown: String,
+    },
     /// The status comment in its last form.
     FinalStatus {
         thread: Thread,
@@ -66,6 +73,7 @@ impl Effect {
             Self::React { thread, .. }
             | Self::SwapReaction { thread, .. }
             | Self::Reply { thread, .. }
+            | Self::ReplyInTalk { thread, .. }
             | Self::FinalStatus { thread, .. } => thread,
         }
     }
@@ -85,13 +93,13 @@ impl Effect {
             Self::SwapReaction { thread, subject, reaction } => {
                 format!("swap:{}:{}", on(subject, thread), reaction.content())
             }
-            Self::Reply { key, .. } => format!("reply:{key}"),
+            Self::Reply { key, .. } | Self::ReplyInTalk { key, .. } => format!("reply:{key}"),
             Self::FinalStatus { task, .. } => format!("status:{task}"),
         }
     }
 
     /// Results are never held up by a scarce write budget; courtesies are.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::SwapReaction { .. } | Self::FinalStatus { .. })
+        matches!(self, Self::SwapReaction { .. } | Self::FinalStatus { .. } | Self::ReplyInTalk { .. })
     }
 }

@@ -86,7 +86,9 @@ pub enum Failure {
     GitHubUnavailable {
         waited: std::time::Duration,
     },
-    PullRequestUnsupported,
+    /// The commits of the pull request are in another repository.
+    ForkUnsupported,
+    PullClosed,
     WorkerDied {
         times: i64,
     },
@@ -102,7 +104,8 @@ impl Failure {
             Self::AllHeldBack { .. }
             | Self::PermissionLost { .. }
             | Self::PushRefused { .. }
-            | Self::PullRequestUnsupported
+            | Self::ForkUnsupported
+            | Self::PullClosed
             | Self::NoKey { .. }
             | Self::KeyUnusable { .. }
             | Self::OverLimit { has_begun: false, .. } => Outcome::Refused,
@@ -160,9 +163,10 @@ impl Failure {
             Self::GitHubUnavailable { waited } => {
                 plain(&format!("GitHub could not be reached for {}.", duration(*waited)))
             }
-            Self::PullRequestUnsupported => {
-                plain("This version works on issues; work on existing pull requests is not offered yet.")
-            }
+            Self::ForkUnsupported => plain(
+                "This version works on branches of the repository itself; work on pull requests from forks is not offered yet.",
+            ),
+            Self::PullClosed => plain("The pull request is closed, so there is nothing to go on with."),
             Self::WorkerDied { times } => {
                 plain(&format!("The service stopped {times} times in the middle of this task, so it was given up."))
             }

@@ -24,6 +24,7 @@ pub mod person;
 pub mod preferences;
 pub mod project;
 pub mod prompt;
+pub mod pull;
 pub mod redact;
 pub mod registration;
 pub mod reply;

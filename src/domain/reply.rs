@@ -106,8 +106,8 @@ pub fn agent_unavailable(agent: &str) -> String {
     format!("This version does not run {} yet. Nothing was started; `/agent agents` lists those it runs.", code(agent))
 }
 
-pub fn pull_unavailable() -> String {
-    "This version works on issues; work on existing pull requests is not offered yet. Nothing was started.".to_owned()
+pub fn branch_is_the_pulls() -> String {
+    "Work on a pull request goes to its own branch: leave out `--branch` and `--base`. Nothing was started.".to_owned()
 }
 
 /// `why`: which keys would do, and where one is linked.

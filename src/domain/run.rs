@@ -144,6 +144,10 @@ pub struct RunFacts {
     /// Set before the branch is made: from then on a branch of this name is our own.
     pub branch: Option<String>,
     pub commit: Option<String>,
+    /// The head of the pull request moved meanwhile: the commit is made on top of this one.
+    pub rebuilt_on: Option<String>,
+    /// Files for agents that are those of the base, not of the pull request, and are not published.
+    pub put_back: Vec<String>,
     pub pull: Option<PullLink>,
     /// The pull request was there before.
     pub pull_was_there: bool,

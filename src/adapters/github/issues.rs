@@ -14,9 +14,9 @@ use crate::domain::task::Subject;
 const MAX_COMMENTS: usize = 500;
 
 #[derive(Deserialize)]
-struct User {
+pub(super) struct User {
     #[serde(default)]
-    login: String,
+    pub login: String,
 }
 
 #[derive(Deserialize)]
@@ -48,7 +48,7 @@ pub(super) fn is_insider(association: &str) -> bool {
     matches!(association, "OWNER" | "MEMBER" | "COLLABORATOR")
 }
 
-fn quoted(user: Option<User>, association: &str, text: Option<String>) -> Quoted {
+pub(super) fn quoted(user: Option<User>, association: &str, text: Option<String>) -> Quoted {
     Quoted {
         author: user.map(|user| user.login).unwrap_or_default(),
         is_insider: is_insider(association),

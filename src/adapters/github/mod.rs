@@ -12,6 +12,7 @@ mod payload;
 mod people;
 mod pulls;
 mod repos;
+mod review_talks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,7 @@ pub use error::GitHubError;
 pub use manifest::{Registered, convert};
 pub use payload::decode;
 pub use people::{ABOUT_PEOPLE, Owner};
-pub use pulls::{NewPull, Pull};
+pub use pulls::{NewPull, Pull, PullInfo};
 pub use repos::{CommitInfo, Permission, Repository};
 
 pub type Result<T> = std::result::Result<T, GitHubError>;

@@ -26,6 +26,57 @@ pub struct NewPull<'a> {
     pub draft: bool,
 }
 
+/// A pull request as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullInfo {
+    pub url: String,
+    pub is_open: bool,
+    pub head_branch: String,
+    pub head_sha: String,
+    /// Its commits are in the repository itself, not in a fork.
+    pub is_of_repository: bool,
+    pub base_branch: String,
+    pub base_sha: String,
+}
+
+#[derive(Deserialize)]
+struct InfoAnswer {
+    #[serde(default)]
+    html_url: String,
+    state: String,
+    head: EndAnswer,
+    base: EndAnswer,
+}
+
+#[derive(Deserialize)]
+struct EndAnswer {
+    r#ref: String,
+    sha: String,
+    /// `null`: the fork was deleted.
+    repo: Option<EndRepository>,
+}
+
+#[derive(Deserialize)]
+struct EndRepository {
+    id: i64,
+}
+
+#[derive(Deserialize)]
+struct CompareAnswer {
+    status: String,
+    #[serde(default)]
+    files: Vec<FileAnswer>,
+}
+
+#[derive(Deserialize)]
+struct FileAnswer {
+    filename: String,
+    previous_filename: Option<String>,
+}
+
+/// GitHub lists no more files of a comparison.
+const MAX_COMPARED: usize = 300;
+
 #[derive(Deserialize)]
 struct PullAnswer {
     number: i64,
@@ -59,6 +110,32 @@ impl GitHub {
         let path = format!("/repos/{}/pulls?state=open&head={head}&per_page=10", place.name);
         let found: Vec<PullAnswer> = self.list(place, Scope::Publish, &path, 10).await?;
         Ok(found.into_iter().next().map(Pull::from))
+    }
+
+    pub async fn pull(&self, place: &Place<'_>, number: i64) -> Result<PullInfo> {
+        let path = format!("/repos/{}/pulls/{number}", place.name);
+        let found: InfoAnswer = self.get(place, Scope::Talk, &path).await?;
+        Ok(PullInfo {
+            url: found.html_url,
+            is_open: found.state == "open",
+            is_of_repository: found.head.repo.is_some_and(|repo| repo.id == place.repository.0),
+            head_branch: found.head.r#ref,
+            head_sha: found.head.sha,
+            base_branch: found.base.r#ref,
+            base_sha: found.base.sha,
+        })
+    }
+
+    /// Files that differ between a commit and a later one on top of it. `None`: it is not on top, or they
+    /// are more than GitHub lists.
+    pub async fn files_between(&self, place: &Place<'_>, old: &str, new: &str) -> Result<Option<Vec<String>>> {
+        let path = format!("/repos/{}/compare/{}...{}", place.name, segment(old), segment(new));
+        let found: CompareAnswer = self.get(place, Scope::Publish, &path).await?;
+        if found.status != "ahead" || found.files.len() >= MAX_COMPARED {
+            return Ok(None);
+        }
+        let both = |file: FileAnswer| std::iter::once(file.filename).chain(file.previous_filename);
+        Ok(Some(found.files.into_iter().flat_map(both).collect()))
     }
 
     /// Opens a pull request. `Moved`: the branch has one already. A plan without drafts gets one that is ready.

@@ -60,9 +60,9 @@ impl App {
         ordinal: usize,
         command: Command,
     ) -> Result<(), Hindrance> {
-        if case.thread.is_pull {
-            plan.refusals.push(DecisionCode::PolicyForbids);
-            plan.replies.push(self.reply(case, key, reply::pull_unavailable()));
+        if case.thread.is_pull && (command.options.branch.is_some() || command.options.base.is_some()) {
+            plan.refusals.push(DecisionCode::BadOption);
+            plan.replies.push(self.reply(case, key, reply::branch_is_the_pulls()));
             return Ok(());
         }
         let agents = match command.agents.is_empty() {

@@ -34,7 +34,10 @@ pub(super) async fn collect(ctx: &mut RunContext) -> Result<(), Stop> {
     // A file that Git cannot take must not hold up the others.
     let added =
         try_git(ctx, "collect-add", &["-c", &excludes, "add", "--all", "--ignore-errors", "."], None, None).await?;
-    let list = ["diff-index", "--cached", "--raw", "-z", "--no-renames", "--no-abbrev", &base];
+    let list = ["diff-index", "--cached", "--raw", "-z", "--no-renames", "--no-abbrev", &base, "--", "."];
+    let put_back = ctx.run.facts.put_back.iter().map(|path| path.replace(":(literal)", ":(exclude,literal)"));
+    let put_back: Vec<String> = put_back.collect();
+    let list: Vec<&str> = list.into_iter().chain(put_back.iter().map(String::as_str)).collect();
     git(ctx, "collect-list", &list, None, Some(LIST_FILE)).await?;
     let raw = read(ctx, LIST_FILE, MAX_LIST_BYTES).await?;
     let mut selection =

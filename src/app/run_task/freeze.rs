@@ -1,48 +1,30 @@
 //! Second step: what the agent is told is read once, as of the trigger, and stored (design D6).
 
 use super::RunContext;
-use super::follow_up::find;
 use super::patience::{BEFORE_WORK, Stop};
-use crate::domain::failure::Failure;
+use super::start::{Start, start};
 use crate::domain::prompt::{Inputs, Quoted, ThreadText};
+use crate::domain::pull::ReviewTalk;
 
 pub(super) async fn freeze(ctx: &mut RunContext) -> Result<(), Stop> {
     if ctx.inputs.is_some() {
         return Ok(());
-    }
-    if ctx.task.thread.is_pull {
-        return Err(Stop::Failed(Failure::PullRequestUnsupported));
     }
     let inputs = {
         let ctx = &*ctx;
         ctx.patiently(BEFORE_WORK, |_| async move {
             let (place, github) = (ctx.place(), &ctx.app.github);
             let repository = github.repository(&place).await?;
-            let base_branch = ctx.task.options.base.clone().unwrap_or(repository.default_branch);
-            let found = find(ctx).await?;
-            let (follows, branch) = found.map_or((None, None), |found| (Some(found.follows), found.branch));
-            let (base_sha, base_branch) = match branch {
-                Some((head, base)) => (Some(head), if base.is_empty() { base_branch } else { base }),
-                None => (github.branch_head(&place, &base_branch).await?, base_branch),
-            };
-            let Some(base_sha) = base_sha else {
-                return Err(Failure::BaseMissing { branch: base_branch }.into());
-            };
-            // A name that cannot be had is said now, not after the work.
-            if let Some(branch) = &ctx.task.options.branch
-                && github.branch_head(&place, branch).await?.is_some()
-            {
-                return Err(Failure::BranchTaken { branch: branch.clone() }.into());
-            }
+            let Start { base_branch, base_sha, follows, pull, talks } = start(ctx, repository.default_branch).await?;
             let bot = ctx.app.bot_login().await?;
             let task = &ctx.task;
             let comments =
                 github.earlier_comments(&place, task.thread.issue, task.triggered_at, task.subject, &bot).await?;
             // As it was when the command was given: the delivery says so, GitHub no longer does.
             let opening = ctx.app.opening(&task.delivery).await?;
-            let thread = ThreadText { title: opening.title, body: opening.body, comments };
+            let thread = ThreadText { title: opening.title, body: opening.body, comments, talks };
             let frozen = Inputs::freeze(redacted(ctx, thread));
-            Ok(Inputs { base_branch, base_sha, is_private: !repository.is_public, follows, ..frozen })
+            Ok(Inputs { base_branch, base_sha, is_private: !repository.is_public, follows, pull, ..frozen })
         })
         .await?
     };
@@ -58,9 +40,15 @@ pub(super) async fn freeze(ctx: &mut RunContext) -> Result<(), Stop> {
 /// Somebody may have pasted one of our secrets into the thread.
 fn redacted(ctx: &RunContext, thread: ThreadText) -> ThreadText {
     let quoted = |quoted: Quoted| Quoted { text: ctx.redacted(&quoted.text), ..quoted };
+    let talk = |talk: ReviewTalk| ReviewTalk {
+        hunk: ctx.redacted(&talk.hunk),
+        said: talk.said.into_iter().map(quoted).collect(),
+        ..talk
+    };
     ThreadText {
         title: ctx.redacted(&thread.title),
         body: quoted(thread.body),
         comments: thread.comments.into_iter().map(quoted).collect(),
+        talks: thread.talks.into_iter().map(talk).collect(),
     }
 }

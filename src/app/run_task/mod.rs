@@ -3,6 +3,7 @@
 //! result first, so a run can be taken up at any step by any worker.
 
 mod agent;
+mod agent_files;
 mod announce;
 mod collect;
 mod commands;
@@ -19,6 +20,7 @@ mod provision;
 mod publish;
 mod second_opinion;
 mod settle;
+mod start;
 
 use std::time::Duration;
 

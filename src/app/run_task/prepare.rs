@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::agent_files::put_back;
 use super::commands::{Ended, run_short};
 use super::conversation::restore;
 use super::patience::{BEFORE_WORK, Stop};
@@ -29,6 +30,7 @@ pub(super) async fn prepare(ctx: &mut RunContext) -> Result<(), Stop> {
     install_agent(ctx, ctx.agent()?, "agent").await?;
     restore(ctx).await?;
     fetch_code(ctx).await?;
+    put_back(ctx).await?;
     connectors::inject(ctx).await?;
     place_home_files(ctx).await?;
     if ctx.task.options.install {
@@ -130,6 +132,8 @@ pub(super) fn git_env() -> Vec<(String, Secret)> {
 
 async fn fetch_code(ctx: &mut RunContext) -> Result<(), Stop> {
     let base = ctx.inputs()?.base_sha.clone();
+    let merged_into = ctx.inputs()?.pull.as_ref().map(|pull| pull.base_sha.clone());
+    let wanted: Vec<String> = std::iter::once(base.clone()).chain(merged_into).collect();
     let clone_failed = |ended: Ended| Stop::Failed(Failure::CloneFailed { tail: ended.tail });
     let init = run_short(ctx, "git-init", &safe_git(&["init", "--quiet", "."]), &git_env(), GIT_TIMEOUT).await?;
     if !init.is_ok() {
@@ -137,7 +141,7 @@ async fn fetch_code(ctx: &mut RunContext) -> Result<(), Stop> {
     }
     let mut number = 1;
     loop {
-        let fetched = fetch_once(ctx, &base, number).await?;
+        let fetched = fetch_once(ctx, &wanted, number).await?;
         if fetched.is_ok() {
             break;
         }
@@ -168,7 +172,7 @@ async fn fetch_code(ctx: &mut RunContext) -> Result<(), Stop> {
 /// Fetches with a token that can read this one repository. Where the sandbox's network can put it on
 /// the requests, it never enters the sandbox; else it travels in the environment of this one command.
 /// It is revoked when the command has ended.
-async fn fetch_once(ctx: &mut RunContext, base: &str, number: u32) -> Result<Ended, Stop> {
+async fn fetch_once(ctx: &mut RunContext, wanted: &[String], number: u32) -> Result<Ended, Stop> {
     let token = {
         let ctx = &*ctx;
         ctx.patiently(BEFORE_WORK, |_| async move { Ok(ctx.app.github.clone_token(&ctx.place()).await?) }).await?
@@ -187,7 +191,9 @@ async fn fetch_once(ctx: &mut RunContext, base: &str, number: u32) -> Result<End
             ("GIT_CONFIG_VALUE_0".to_owned(), header),
         ]);
     }
-    let argv = safe_git(&["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", DEPTH, "--", &url, base]);
+    let args = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", DEPTH, "--", &url];
+    let args: Vec<&str> = args.into_iter().chain(wanted.iter().map(String::as_str)).collect();
+    let argv = safe_git(&args);
     let ended = run_short(ctx, &format!("git-fetch-{number}"), &argv, &env, GIT_TIMEOUT).await;
     let cleared = if is_injected { set_headers(ctx, &[]).await.map(|_| ()) } else { Ok(()) };
     if let Err(error) = ctx.app.github.revoke(&token).await {

@@ -8,6 +8,7 @@ use crate::adapters::github::{FileContent, GitHubError, NewCommit, NewPull, Perm
 use crate::adapters::store::Purpose;
 use crate::domain::comment::{Beside, CommitMessage, commit_message, commit_trailer, pull_text};
 use crate::domain::failure::Failure;
+use crate::domain::pull::applies_cleanly;
 use crate::domain::run::{Ending, PullLink};
 use crate::domain::task::Outcome;
 
@@ -22,16 +23,14 @@ pub(super) async fn publish(ctx: &mut RunContext) -> Result<(), Stop> {
     };
     check_permission(ctx).await?;
     let branch = choose_branch(ctx).await?;
-    let branch = match push_unless_done(ctx, &branch, &files).await {
-        Err(Stop::Failed(Failure::BranchMoved { branch: moved })) => {
-            let own = give_way(ctx, &moved).await?;
-            push_unless_done(ctx, &own, &files).await?;
-            own
-        }
-        pushed => pushed.map(|()| branch)?,
-    };
+    let branch = push_somewhere(ctx, branch, &files).await?;
     let unfinished = unfinished(ctx);
-    if ctx.run.facts.pull.is_none() && !ctx.task.options.no_pr && unfinished.is_none() {
+    if let Some(pull) = ctx.inputs()?.pull.clone() {
+        let number = ctx.task.thread.issue.0;
+        let is_there = branch == pull.head_branch;
+        ctx.run.facts.pull = is_there.then_some(PullLink { number, url: pull.url });
+        ctx.run.facts.pull_was_there = is_there;
+    } else if ctx.run.facts.pull.is_none() && !ctx.task.options.no_pr && unfinished.is_none() {
         let (pull, was_there) = open_pull(ctx, &branch).await?;
         (ctx.run.facts.pull, ctx.run.facts.pull_was_there) = (Some(pull), was_there);
     }
@@ -43,6 +42,65 @@ pub(super) async fn publish(ctx: &mut RunContext) -> Result<(), Stop> {
     }
 }
 
+/// Pushes to the branch, or, where somebody else has changed the same, to one of its own. Gives the branch.
+async fn push_somewhere(ctx: &mut RunContext, branch: String, files: &FileContent) -> Result<String, Stop> {
+    for _ in 0..MAX_MOVES {
+        match push_unless_done(ctx, &branch, files).await {
+            Err(Stop::Failed(Failure::BranchMoved { branch: moved })) => {
+                if rebuild(ctx, &moved).await? {
+                    continue;
+                }
+                let own = give_way(ctx, &moved).await?;
+                push_unless_done(ctx, &own, files).await?;
+                return Ok(own);
+            }
+            pushed => return pushed.map(|()| branch),
+        }
+    }
+    Err(Stop::Failed(Failure::PushRefused { message: format!("The branch {branch} kept moving.") }))
+}
+
+/// The head of a pull request has moved: the commit is made on top of the new one, if nothing that it
+/// changes was changed there.
+async fn rebuild(ctx: &mut RunContext, branch: &str) -> Result<bool, Stop> {
+    if ctx.inputs()?.pull.is_none() {
+        return Ok(false);
+    }
+    let made_for = parent(ctx)?.to_owned();
+    let found = {
+        let (ctx, made_for) = (&*ctx, made_for.as_str());
+        ctx.patiently(FOR_RESULTS, |_| async move {
+            let (place, github) = (ctx.place(), &ctx.app.github);
+            let Some(head) = github.branch_head(&place, branch).await? else { return Ok(None) };
+            let theirs = github.files_between(&place, made_for, &head).await?;
+            Ok(theirs.map(|theirs| (head, theirs)))
+        })
+        .await?
+    };
+    let Some((head, theirs)) = found else { return Ok(false) };
+    let changes = ctx.run.facts.selection.iter().flat_map(|selection| &selection.changes);
+    let ours: Vec<&str> = changes.map(|change| change.path.as_str()).collect();
+    if !applies_cleanly(&ours, &theirs) {
+        return Ok(false);
+    }
+    if ctx.run.facts.rebuilt_on.is_none() {
+        let note = "Somebody pushed to the branch meanwhile; the changes stand on top of that.".to_owned();
+        ctx.run.facts.notes.push(note);
+    }
+    ctx.run.facts.rebuilt_on = Some(head);
+    ctx.record(&[]).await?;
+    Ok(true)
+}
+
+/// What the commit is made on top of.
+fn parent(ctx: &RunContext) -> Result<&str, Stop> {
+    let rebuilt_on = ctx.run.facts.rebuilt_on.as_deref();
+    Ok(match rebuilt_on {
+        Some(head) => head,
+        None => ctx.inputs()?.base_sha.as_str(),
+    })
+}
+
 /// The end of a run whose work is published.
 pub(super) fn done() -> Ending {
     Ending { outcome: Outcome::Succeeded, reason: String::new(), detail: String::new() }
@@ -52,6 +110,13 @@ pub(super) fn done() -> Ending {
 async fn choose_branch(ctx: &mut RunContext) -> Result<String, Stop> {
     if let Some(branch) = ctx.run.facts.branch.clone() {
         return Ok(branch);
+    }
+    if let Some(pull) = ctx.inputs()?.pull.clone() {
+        // What is not finished does not get between other people's commits.
+        return match unfinished(ctx) {
+            None => take_branch(ctx, pull.head_branch).await,
+            Some(_) => own_branch(ctx).await,
+        };
     }
     let followed = ctx.inputs()?.follows.as_ref().and_then(|follows| follows.branch.clone());
     match followed.filter(|_| !ctx.task.options.is_retry) {
@@ -82,6 +147,7 @@ async fn take_branch(ctx: &mut RunContext, branch: String) -> Result<String, Sto
 async fn give_way(ctx: &mut RunContext, moved: &str) -> Result<String, Stop> {
     let note = format!("Somebody pushed to the branch {moved} meanwhile, so this work is on a branch of its own.");
     ctx.run.facts.notes.push(note);
+    ctx.run.facts.rebuilt_on = None;
     own_branch(ctx).await
 }
 
@@ -132,7 +198,7 @@ async fn push_once(
     files: &FileContent,
 ) -> Result<String, CallError> {
     let (place, github) = (ctx.place(), &ctx.app.github);
-    let base = ctx.inputs()?.base_sha.as_str();
+    let base = parent(ctx)?;
     let selection = ctx.run.facts.selection.as_ref().ok_or(Stop::Failed(Failure::Internal))?;
     for _ in 0..MAX_MOVES {
         match github.branch_head(&place, branch).await? {
@@ -153,9 +219,14 @@ async fn push_once(
                     return Ok(head);
                 }
                 let branch = branch.to_owned();
-                let is_followed = ctx.inputs()?.follows.as_ref().is_some_and(|f| f.branch.as_ref() == Some(&branch));
-                let failure =
-                    if is_followed { Failure::BranchMoved { branch } } else { Failure::BranchTaken { branch } };
+                let inputs = ctx.inputs()?;
+                let is_followed = inputs.follows.as_ref().is_some_and(|f| f.branch.as_ref() == Some(&branch));
+                let is_the_pulls = inputs.pull.as_ref().is_some_and(|pull| pull.head_branch == branch);
+                let failure = if is_followed || is_the_pulls {
+                    Failure::BranchMoved { branch }
+                } else {
+                    Failure::BranchTaken { branch }
+                };
                 return Err(failure.into());
             }
         }

@@ -142,7 +142,8 @@ async fn publish(ctx: &mut RunContext, agent: &Agent) -> Result<(), Stop> {
     };
     ctx.second().review = Some(review);
     ctx.record(&[]).await?;
-    if ctx.task.options.draft != Some(true) {
+    // A draft of somebody else's stays one.
+    if ctx.task.options.draft != Some(true) && ctx.inputs()?.pull.is_none() {
         let ctx = &*ctx;
         ctx.patiently(FOR_RESULTS, |_| async move {
             ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;

@@ -6,6 +6,7 @@ use super::RunContext;
 use super::patience::{FOR_RESULTS, Stop};
 use super::project::keep;
 use crate::adapters::store::StoreError;
+use crate::domain::comment::in_talk;
 use crate::domain::effect::{Effect, Reaction};
 use crate::domain::failure::Failure;
 use crate::domain::prompt::Said;
@@ -17,7 +18,7 @@ const MESSAGE_TRIES: u32 = 3;
 pub(super) async fn settle(ctx: &mut RunContext) -> Result<(), Stop> {
     keep(ctx).await?;
     let ending = ctx.run.facts.ending.clone().unwrap_or_else(|| Failure::Internal.ending());
-    let effects = vec![
+    let mut effects = vec![
         Effect::FinalStatus { thread: ctx.task.thread.clone(), task: ctx.task.id.clone() },
         Effect::SwapReaction {
             thread: ctx.task.thread.clone(),
@@ -25,6 +26,7 @@ pub(super) async fn settle(ctx: &mut RunContext) -> Result<(), Stop> {
             reaction: Reaction::of(ending.outcome),
         },
     ];
+    effects.extend(replies(ctx, &ending));
     note_messages(ctx, &ending).await;
     {
         let (ctx, ending, effects) = (&*ctx, &ending, &effects);
@@ -44,6 +46,20 @@ pub(super) async fn settle(ctx: &mut RunContext) -> Result<(), Stop> {
         tokio::spawn(async move { app.end_sandbox(&sandbox).await });
     }
     Ok(())
+}
+
+/// In each conversation of the review that the task was given in: what became of it, in one line.
+fn replies(ctx: &RunContext, ending: &Ending) -> Vec<Effect> {
+    let asked = ctx.inputs.iter().flat_map(|inputs| &inputs.talks).filter(|talk| talk.is_asked_in);
+    let markdown = in_talk(&ctx.task, &ctx.run.facts, ending, &ctx.app.task_url(&ctx.task.id));
+    asked
+        .map(|talk| Effect::ReplyInTalk {
+            thread: ctx.task.thread.clone(),
+            first: talk.first,
+            key: format!("talk:{}:{}", ctx.task.id, talk.first),
+            markdown: markdown.clone(),
+        })
+        .collect()
 }
 
 /// Both sides of the task, for those that follow. The requester's is noted with the agent's: nobody

@@ -89,7 +89,7 @@ async fn in_repository(world: &mut World, asked: &Asked, repo: String, rest: Vec
     let inside = Inside { asked, repo, rest, token };
     let words: Vec<&str> = inside.rest.iter().map(String::as_str).collect();
     match words.first().copied() {
-        None | Some("collaborators" | "git") => refs::answer(world, &inside).await,
+        None | Some("collaborators" | "git" | "compare") => refs::answer(world, &inside).await,
         Some("issues") => issues::answer(world, &inside),
         Some("pulls") => pulls::answer(world, &inside).await,
         Some(_) => violation(world, asked, 404, "an unknown route"),

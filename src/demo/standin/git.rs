@@ -163,3 +163,9 @@ pub(super) async fn commit_parts(dir: &Path, id: &str) -> Option<(String, Vec<St
     let mut words = text.split(' ').filter(|word| !word.is_empty()).map(ToOwned::to_owned);
     Some((words.next()?, words.collect()))
 }
+
+/// Whether a commit is on top of an older one, and the files that differ.
+pub(super) async fn between(dir: &Path, old: &str, new: &str) -> io::Result<(bool, Vec<String>)> {
+    let names = git_line(dir, &["diff", "--name-only", "--end-of-options", old, new], &[], b"").await?;
+    Ok((is_ancestor(dir, old, new).await, names.lines().map(ToOwned::to_owned).collect()))
+}

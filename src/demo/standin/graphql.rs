@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::git::{self, TreeEdit};
+use super::review_comments;
 use super::server::{Answer, Asked};
 use super::state::World;
 use super::tokens::Token;
@@ -19,6 +20,9 @@ pub(super) async fn answer(world: &mut World, asked: &Asked, token: &Token) -> A
     let body = asked.json();
     if body["query"].as_str().unwrap_or_default().contains("markPullRequestReadyForReview") {
         return ready(world, &body, token);
+    }
+    if body["query"].as_str().unwrap_or_default().contains("reviewThreads(first: 100") {
+        return review_comments::threads(world, &body);
     }
     if !body["query"].as_str().unwrap_or_default().contains("createCommitOnBranch(input: $input)") {
         world.violations.push("an unknown GraphQL query".to_owned());

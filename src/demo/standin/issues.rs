@@ -123,7 +123,7 @@ fn list_comments(world: &World, inside: &Inside<'_>, issue: i64) -> Answer {
     answer
 }
 
-fn reactions(world: &mut World, inside: &Inside<'_>, subject: &str, rest: &[&str]) -> Answer {
+pub(super) fn reactions(world: &mut World, inside: &Inside<'_>, subject: &str, rest: &[&str]) -> Answer {
     let bot = world.bot();
     match (&inside.asked.method, rest) {
         (&Method::GET, []) => {

@@ -13,6 +13,7 @@ mod pages;
 mod payloads;
 mod pulls;
 mod refs;
+mod review_comments;
 mod server;
 mod state;
 mod tokens;
@@ -26,9 +27,10 @@ use crate::domain::secret::Secret;
 use crate::ports::clock::Clock;
 
 pub use faults::{Fault, Held, Kind, When};
+pub use review_comments::ReviewCommentView;
 pub use state::{Call, CommentView, PullView, ReactionView, ReviewView};
 
-use state::World;
+use state::{PullBranches, World};
 
 /// A running stand-in. Stops answering when dropped.
 #[derive(Debug)]
@@ -236,6 +238,36 @@ impl Standin {
         self.world.lock().await.reviews.clone()
     }
 
+    /// A person opens a pull request from a branch. Gives its number.
+    pub async fn open_pull(&self, repo: &str, login: &str, title: &str, head: &str, is_of_fork: bool) -> i64 {
+        let branches =
+            PullBranches { head: head.to_owned(), base: "main".to_owned(), draft: false, closed: false, is_of_fork };
+        self.world.lock().await.open(repo, login, (title, "What it is for."), Some(branches))
+    }
+
+    /// A person speaks of a line of a pull request. Gives the comment's id.
+    pub async fn say_of_line(&self, comment: ReviewCommentView) -> i64 {
+        review_comments::say(&mut *self.world.lock().await, comment)
+    }
+
+    /// What is said on the lines of a pull request, in order.
+    pub async fn said_of_lines(&self, repo: &str, pull: i64) -> Vec<ReviewCommentView> {
+        let world = self.world.lock().await;
+        world.review_comments.values().filter(|one| one.repo == repo && one.pull == pull).cloned().collect()
+    }
+
+    /// Payload of `pull_request_review_comment.created`.
+    pub async fn review_comment_payload(&self, comment: i64) -> serde_json::Value {
+        payloads::review_comment_created(&*self.world.lock().await, comment)
+    }
+
+    /// Submits a review with its comments, of which the first words are `body`. Gives the payload.
+    pub async fn submit_review(&self, repo: &str, pull: i64, login: &str, body: &str) -> (i64, serde_json::Value) {
+        let mut world = self.world.lock().await;
+        let id = world.fresh_id();
+        (id, payloads::review_submitted(&world, repo, pull, login, (id, body)))
+    }
+
     /// A person closes a pull request.
     pub async fn close_pull(&self, repo: &str, number: i64) {
         let mut world = self.world.lock().await;
@@ -261,6 +293,13 @@ impl Standin {
     pub async fn message(&self, repo: &str, revision: &str) -> std::io::Result<String> {
         let dir = self.dir(repo).await?;
         git::message(&dir, revision).await
+    }
+
+    /// Makes a branch at the end of `main`.
+    pub async fn branch_off(&self, repo: &str, branch: &str) -> std::io::Result<()> {
+        let dir = self.dir(repo).await?;
+        let main = git::head(&dir, "main").await.unwrap_or_default();
+        git::move_branch(&dir, branch, &main, "").await
     }
 
     /// Commits a file on a branch, as a person's push would.

@@ -80,6 +80,42 @@ pub(super) fn comment_created(world: &World, id: i64) -> Value {
     })
 }
 
+/// A pull request, as its own events show it.
+pub(super) fn pull(world: &World, repository: &Repository, issue: &Issue) -> Value {
+    json!({
+        "number": issue.number, "title": issue.title, "body": issue.body, "state": "open",
+        "user": user(world, &issue.author), "author_association": association(repository, &issue.author),
+        "created_at": issue.created_at,
+    })
+}
+
+pub(super) fn review_comment_created(world: &World, id: i64) -> Value {
+    let Some(found) = world.review_comments.get(&id) else { return Value::Null };
+    let Some(place) = world.repository(&found.repo) else { return Value::Null };
+    let Some(about) = place.issues.get(&found.pull) else { return Value::Null };
+    json!({
+        "action": "created",
+        "comment": super::review_comments::comment_json(world, found),
+        "pull_request": pull(world, place, about),
+        "repository": repository(world, place),
+        "sender": user(world, &found.author),
+        "installation": { "id": world.installation, "node_id": "MDIz" },
+    })
+}
+
+pub(super) fn review_submitted(world: &World, repo: &str, number: i64, login: &str, review: (i64, &str)) -> Value {
+    let Some(place) = world.repository(repo) else { return Value::Null };
+    let Some(about) = place.issues.get(&number) else { return Value::Null };
+    json!({
+        "action": "submitted",
+        "review": { "id": review.0, "body": review.1, "user": user(world, login), "submitted_at": world.now(), "state": "commented" },
+        "pull_request": pull(world, place, about),
+        "repository": repository(world, place),
+        "sender": user(world, login),
+        "installation": { "id": world.installation, "node_id": "MDIz" },
+    })
+}
+
 pub(super) fn issue_opened(world: &World, repo: &str, number: i64) -> Value {
     let Some(place) = world.repository(repo) else { return Value::Null };
     let Some(about) = place.issues.get(&number) else { return Value::Null };

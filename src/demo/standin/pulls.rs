@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use super::api::{Inside, fields, need, violation};
 use super::git;
+use super::issues;
+use super::review_comments;
 use super::server::Answer;
 use super::state::{PullBranches, ReviewView, World};
 
@@ -15,6 +17,10 @@ pub(super) async fn answer(world: &mut World, inside: &Inside<'_>) -> Answer {
     }
     let words: Vec<&str> = inside.rest.iter().map(String::as_str).collect();
     match (&inside.asked.method, words.as_slice()) {
+        (_, ["pulls", "comments", id, "reactions", rest @ ..]) => {
+            issues::reactions(world, inside, &format!("review:{id}"), rest)
+        }
+        (_, ["pulls", number, "comments", rest @ ..]) => review_comments::answer(world, inside, number, rest),
         (&Method::GET, ["pulls"]) => {
             let wanted = inside.asked.query("head").and_then(|head| head.split_once(':')).map(|(_, branch)| branch);
             let found: Vec<Value> = world
@@ -26,10 +32,7 @@ pub(super) async fn answer(world: &mut World, inside: &Inside<'_>) -> Answer {
             Answer::json(200, &Value::Array(found))
         }
         (&Method::POST, ["pulls"]) => create(world, inside).await,
-        (&Method::GET, ["pulls", number]) => match number.parse() {
-            Ok(number) => Answer::json(200, &pull_json(world, &inside.repo, number)),
-            Err(_) => Answer::refused(404, "Not Found"),
-        },
+        (&Method::GET, ["pulls", number]) => one(world, inside, number.parse().unwrap_or_default()).await,
         (&Method::GET, ["pulls", number, "reviews"]) => {
             let found = world.reviews.iter().filter(|review| review.is_of(&inside.repo, number));
             Answer::json(200, &Value::Array(found.map(review_json).collect()))
@@ -45,6 +48,23 @@ fn pull_json(world: &World, repo: &str, number: i64) -> Value {
         "number": number, "node_id": format!("PR_{number}"), "draft": draft, "state": "open",
         "html_url": format!("{}/{repo}/pull/{number}", world.url),
     })
+}
+
+/// One pull request, with where its ends are.
+async fn one(world: &World, inside: &Inside<'_>, number: i64) -> Answer {
+    let found = world.pulls_of(&inside.repo).into_iter().find(|pull| pull.number == number);
+    let (Some(pull), Some(repository)) = (found, world.repository(&inside.repo)) else {
+        return Answer::refused(404, "Not Found");
+    };
+    let mut value = pull_json(world, &inside.repo, number);
+    let (head, base) = (git::head(&repository.dir, &pull.head).await, git::head(&repository.dir, &pull.base).await);
+    let branches = repository.issues.get(&number).and_then(|issue| issue.pull.as_ref());
+    let is_of_fork = branches.is_some_and(|branches| branches.is_of_fork);
+    let head_repository = if is_of_fork { repository.id + 1_000_000 } else { repository.id };
+    value["state"] = json!(if pull.closed { "closed" } else { "open" });
+    value["head"] = json!({ "ref": pull.head, "sha": head.unwrap_or_default(), "repo": { "id": head_repository } });
+    value["base"] = json!({ "ref": pull.base, "sha": base.unwrap_or_default(), "repo": { "id": repository.id } });
+    Answer::json(200, &value)
 }
 
 fn review_json(review: &ReviewView) -> Value {
@@ -84,7 +104,7 @@ async fn create(world: &mut World, inside: &Inside<'_>) -> Answer {
     }
     let draft = body["draft"].as_bool() == Some(true);
     let bot = world.bot();
-    let branches = PullBranches { head, base, draft, closed: false };
+    let branches = PullBranches { head, base, draft, closed: false, is_of_fork: false };
     let number = world.open(&inside.repo, &bot, (&text("title"), &text("body")), Some(branches));
     Answer::json(201, &pull_json(world, &inside.repo, number))
 }

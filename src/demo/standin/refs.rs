@@ -38,6 +38,7 @@ pub(super) async fn answer(world: &mut World, inside: &Inside<'_>) -> Answer {
                 &json!({ "permission": permission, "role_name": role, "user": payloads::user(world, login) }),
             )
         }
+        (&Method::GET, ["compare", ends]) => compare(&dir, ends).await,
         (&Method::GET, ["git", "ref", "heads", branch @ ..]) => match git::head(&dir, &branch.join("/")).await {
             Some(sha) => Answer::json(200, &ref_json(&branch.join("/"), &sha)),
             None => Answer::refused(404, "Not Found"),
@@ -76,6 +77,18 @@ fn made(result: std::io::Result<String>) -> Answer {
     match result {
         Ok(sha) => Answer::json(201, &json!({ "sha": sha })),
         Err(error) => Answer::refused(422, &error.to_string()),
+    }
+}
+
+async fn compare(dir: &std::path::Path, ends: &str) -> Answer {
+    let (old, new) = ends.split_once("...").unwrap_or_default();
+    match git::between(dir, old, new).await {
+        Ok((is_on_top, files)) => {
+            let files: Vec<_> = files.into_iter().map(|name| json!({ "filename": name })).collect();
+            let status = if is_on_top { "ahead" } else { "diverged" };
+            Answer::json(200, &json!({ "status": status, "files": files }))
+        }
+        Err(error) => Answer::refused(404, &error.to_string()),
     }
 }
 

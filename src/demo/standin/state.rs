@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::git;
 use super::manifest::Hooks;
 use super::oauth::SignIns;
+use super::review_comments::ReviewCommentView;
 use super::tokens::{AppKeys, Token};
 use crate::domain::secret::Secret;
 use crate::ports::clock::Clock;
@@ -27,6 +28,7 @@ pub(super) struct World {
     pub repositories: BTreeMap<String, Repository>,
     pub comments: BTreeMap<i64, Comment>,
     pub reviews: Vec<ReviewView>,
+    pub review_comments: BTreeMap<i64, ReviewCommentView>,
     /// By subject, such as `comment:7` or `issue:acme/shop#1`.
     pub reactions: BTreeMap<i64, Reaction>,
     pub tokens: BTreeMap<String, Token>,
@@ -65,6 +67,8 @@ pub(super) struct PullBranches {
     pub base: String,
     pub draft: bool,
     pub closed: bool,
+    /// The head is in somebody's copy of the repository.
+    pub is_of_fork: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -167,6 +171,7 @@ impl World {
             repositories: BTreeMap::new(),
             comments: BTreeMap::new(),
             reviews: Vec::new(),
+            review_comments: BTreeMap::new(),
             reactions: BTreeMap::new(),
             tokens: BTreeMap::new(),
             calls: Vec::new(),

@@ -11,6 +11,7 @@ mod in_a_browser;
 mod keys;
 mod model_gateway;
 mod not_allowed;
+mod on_pulls;
 mod operator_pages;
 mod outcomes;
 mod pages_are_safe;

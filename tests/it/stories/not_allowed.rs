@@ -128,15 +128,3 @@ async fn the_daily_limit_holds_even_for_commands_at_once() {
         world.finish().await;
     }
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pull_request_is_refused_with_a_sentence() {
-    let world = World::start(Engine::Sqlite).await.unwrap();
-    let comment = world.github.comment(REPO, world.issue, PERSON, "/agent ours fix it").await;
-    let mut payload = world.github.comment_payload(comment).await;
-    payload["issue"]["pull_request"] = serde_json::json!({ "html_url": "x" });
-    world.github.deliver(&world.url, "guid-p", "issue_comment", payload.to_string().as_bytes()).await.unwrap();
-    no_task(&world).await;
-    assert!(world.only_answer().await.contains("work on existing pull requests is not offered yet"));
-    world.finish().await;
-}

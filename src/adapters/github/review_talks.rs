@@ -1,0 +1,175 @@
+//! What is said on the lines of a pull request.
+
+use std::collections::{BTreeMap, HashSet};
+
+use http::Method;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::issues::{User, quoted};
+use super::{GitHub, Place, Result, Scope};
+use crate::domain::ids::{IssueNumber, Millis};
+use crate::domain::pull::ReviewTalk;
+use crate::domain::task::Subject;
+
+/// Review comments read of one pull request.
+const MAX_COMMENTS: usize = 1_000;
+/// Lines of a hunk that are shown, from its end.
+const MAX_HUNK_LINES: usize = 12;
+
+const SETTLED: &str = "query($owner: String!, $name: String!, $number: Int!, $after: String) { \
+    repository(owner: $owner, name: $name) { pullRequest(number: $number) { \
+    reviewThreads(first: 100, after: $after) { pageInfo { hasNextPage endCursor } \
+    nodes { isResolved comments(first: 1) { nodes { databaseId } } } } } } }";
+
+#[derive(Deserialize)]
+struct CommentAnswer {
+    id: i64,
+    in_reply_to_id: Option<i64>,
+    #[serde(default)]
+    path: String,
+    line: Option<i64>,
+    #[serde(default)]
+    diff_hunk: String,
+    body: Option<String>,
+    user: Option<User>,
+    #[serde(default)]
+    author_association: String,
+    #[serde(default)]
+    created_at: String,
+    #[serde(default)]
+    updated_at: String,
+    pull_request_review_id: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct ThreadsData {
+    repository: ThreadsRepository,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ThreadsRepository {
+    pull_request: ThreadsPull,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ThreadsPull {
+    review_threads: Threads,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Threads {
+    page_info: PageInfo,
+    nodes: Vec<ThreadNode>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PageInfo {
+    has_next_page: bool,
+    end_cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ThreadNode {
+    is_resolved: bool,
+    comments: ThreadComments,
+}
+
+#[derive(Deserialize)]
+struct ThreadComments {
+    nodes: Vec<ThreadComment>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ThreadComment {
+    database_id: Option<i64>,
+}
+
+impl GitHub {
+    /// The open conversations on the lines of a pull request, as of `trigger`: what was said or edited
+    /// later is left out (threat T05), and conversations that were settled are.
+    pub async fn review_talks(
+        &self,
+        place: &Place<'_>,
+        pull: IssueNumber,
+        trigger: Millis,
+        subject: Subject,
+    ) -> Result<Vec<ReviewTalk>> {
+        let path = format!("/repos/{}/pulls/{pull}/comments?per_page=100", place.name);
+        let comments: Vec<CommentAnswer> = self.list(place, Scope::Talk, &path, MAX_COMMENTS).await?;
+        if comments.is_empty() {
+            return Ok(Vec::new());
+        }
+        let settled = self.settled_talks(place, pull).await?;
+        let is_of_then = |comment: &CommentAnswer| {
+            let by = |text: &str| Millis::parse_rfc3339(text).is_some_and(|at| at <= trigger);
+            by(&comment.created_at) && by(&comment.updated_at)
+        };
+        let mut talks: BTreeMap<i64, ReviewTalk> = BTreeMap::new();
+        for comment in comments.into_iter().filter(is_of_then) {
+            let first = comment.in_reply_to_id.unwrap_or(comment.id);
+            let is_asked = match subject {
+                Subject::ReviewComment(id) => id.0 == comment.id,
+                Subject::Review(id) => comment.pull_request_review_id == Some(id.0),
+                Subject::Issue | Subject::IssueComment(_) => false,
+            };
+            if settled.contains(&first) && !is_asked {
+                continue;
+            }
+            let talk = talks.entry(first).or_default();
+            if talk.path.is_empty() {
+                talk.first = first;
+                talk.hunk = end_of(&comment.diff_hunk);
+                (talk.path, talk.line) = (comment.path, comment.line);
+            }
+            talk.is_asked_in |= is_asked;
+            talk.said.push(quoted(comment.user, &comment.author_association, comment.body));
+        }
+        Ok(talks.into_values().collect())
+    }
+
+    /// Answers in a conversation on a line, whose first comment this is.
+    pub async fn reply_in_talk(&self, place: &Place<'_>, pull: IssueNumber, first: i64, body: &str) -> Result<()> {
+        let path = format!("/repos/{}/pulls/{pull}/comments/{first}/replies", place.name);
+        self.call(place, Scope::Talk, Method::POST, &path, Some(&json!({ "body": body }))).await.map(|_| ())
+    }
+
+    /// Whether one of our replies holds `marker`.
+    pub async fn has_reply(&self, place: &Place<'_>, pull: IssueNumber, marker: &str, bot: &str) -> Result<bool> {
+        let path = format!("/repos/{}/pulls/{pull}/comments?per_page=100", place.name);
+        let comments: Vec<CommentAnswer> = self.list(place, Scope::Talk, &path, MAX_COMMENTS).await?;
+        Ok(comments.into_iter().any(|comment| {
+            comment.user.is_some_and(|user| user.login == bot) && comment.body.is_some_and(|body| body.contains(marker))
+        }))
+    }
+
+    /// First comments of the conversations that somebody marked as settled.
+    async fn settled_talks(&self, place: &Place<'_>, pull: IssueNumber) -> Result<HashSet<i64>> {
+        let (mut settled, mut after) = (HashSet::new(), None::<String>);
+        loop {
+            let variables =
+                json!({ "owner": place.name.owner, "name": place.name.name, "number": pull.0, "after": after });
+            let data: ThreadsData = self.graphql(place, Scope::Talk, SETTLED, &variables).await?;
+            let threads = data.repository.pull_request.review_threads;
+            for thread in threads.nodes.into_iter().filter(|thread| thread.is_resolved) {
+                settled.extend(thread.comments.nodes.into_iter().filter_map(|comment| comment.database_id));
+            }
+            match threads.page_info.end_cursor.filter(|_| threads.page_info.has_next_page) {
+                Some(cursor) if after.as_ref() != Some(&cursor) => after = Some(cursor),
+                _ => return Ok(settled),
+            }
+        }
+    }
+}
+
+fn end_of(hunk: &str) -> String {
+    let lines: Vec<&str> = hunk.lines().collect();
+    let from = lines.len().saturating_sub(MAX_HUNK_LINES);
+    lines.get(from..).unwrap_or_default().join("\n")
+}

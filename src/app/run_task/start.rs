@@ -1,0 +1,68 @@
+//! Where the work starts: at the default branch or an earlier task's for an issue, at its head for a pull
+//! request.
+
+use super::RunContext;
+use super::follow_up::find;
+use super::patience::CallError;
+use crate::domain::failure::Failure;
+use crate::domain::prompt::Follows;
+use crate::domain::pull::{PullAt, ReviewTalk};
+
+pub(super) struct Start {
+    /// What the work is to be merged into.
+    pub base_branch: String,
+    pub base_sha: String,
+    pub follows: Option<Follows>,
+    pub pull: Option<PullAt>,
+    pub talks: Vec<ReviewTalk>,
+}
+
+pub(super) async fn start(ctx: &RunContext, default_branch: String) -> Result<Start, CallError> {
+    match ctx.task.thread.is_pull {
+        true => on_pull(ctx).await,
+        false => on_issue(ctx, default_branch).await,
+    }
+}
+
+async fn on_issue(ctx: &RunContext, default_branch: String) -> Result<Start, CallError> {
+    let (place, github) = (ctx.place(), &ctx.app.github);
+    let base_branch = ctx.task.options.base.clone().unwrap_or(default_branch);
+    let found = find(ctx).await?;
+    let (follows, branch) = found.map_or((None, None), |found| (Some(found.follows), found.branch));
+    let (base_sha, base_branch) = match branch {
+        Some((head, base)) => (Some(head), if base.is_empty() { base_branch } else { base }),
+        None => (github.branch_head(&place, &base_branch).await?, base_branch),
+    };
+    let Some(base_sha) = base_sha else {
+        return Err(Failure::BaseMissing { branch: base_branch }.into());
+    };
+    // A name that cannot be had is said now, not after the work.
+    if let Some(branch) = &ctx.task.options.branch
+        && github.branch_head(&place, branch).await?.is_some()
+    {
+        return Err(Failure::BranchTaken { branch: branch.clone() }.into());
+    }
+    Ok(Start { base_branch, base_sha, follows, pull: None, talks: Vec::new() })
+}
+
+/// The head as it is now is the one that the work is for: what is pushed later is noticed (threat T05).
+async fn on_pull(ctx: &RunContext) -> Result<Start, CallError> {
+    let (place, github, task) = (ctx.place(), &ctx.app.github, &ctx.task);
+    let found = github.pull(&place, task.thread.issue.0).await?;
+    if !found.is_open {
+        return Err(Failure::PullClosed.into());
+    }
+    if !found.is_of_repository {
+        return Err(Failure::ForkUnsupported.into());
+    }
+    let talks = github.review_talks(&place, task.thread.issue, task.triggered_at, task.subject).await?;
+    // The branch is that of the pull request, whatever an earlier task had.
+    let follows = find(ctx).await?.map(|earlier| Follows { branch: None, ..earlier.follows });
+    let pull = PullAt {
+        head_branch: found.head_branch,
+        base_branch: found.base_branch.clone(),
+        base_sha: found.base_sha,
+        url: found.url,
+    };
+    Ok(Start { base_branch: found.base_branch, base_sha: found.head_sha, follows, pull: Some(pull), talks })
+}
