@@ -117,6 +117,7 @@ impl StatusComment<'_> {
     fn result(&self, ending: &Ending) -> Vec<String> {
         let mut parts = vec![format!("{}\n", self.headline(ending))];
         if let Some(text) = self.facts.agent_text.as_deref().filter(|text| !text.trim().is_empty())
+            && self.facts.review.is_none()
             && matches!(ending.outcome, Outcome::Succeeded | Outcome::NoChanges)
         {
             parts.push(format!("{}\n", quoted(text, 8_000)));
@@ -142,6 +143,14 @@ impl StatusComment<'_> {
         let agent = code(&self.task.agent);
         let changed = count(self.facts.files_changed, "changed file");
         let reason = inline(&ending.reason);
+        if let (Outcome::Succeeded, Some(review)) = (ending.outcome, &self.facts.review) {
+            let remarks = if review.remarks.is_empty() {
+                "nothing to say".to_owned()
+            } else {
+                count(review.remarks.len(), "remark")
+            };
+            return format!("🚀 **Done.** {agent} reviewed #{}: {remarks}.", self.task.thread.issue);
+        }
         match (ending.outcome, &self.facts.pull, &self.facts.branch) {
             (Outcome::Succeeded, Some(pull), _) => {
                 let did = if self.facts.pull_was_there { "went on with" } else { "opened" };
@@ -151,6 +160,7 @@ impl StatusComment<'_> {
                 format!("🚀 **Done.** {agent} pushed {changed} to {}.", code(branch))
             }
             (Outcome::Succeeded, None, None) => format!("🚀 **Done.** {reason}"),
+            (Outcome::NoChanges, ..) if !ending.reason.is_empty() => format!("👍 **Nothing to do.** {reason}"),
             (Outcome::NoChanges, ..) => format!("👍 **Nothing to change.** {agent} ended without changing a file."),
             (Outcome::Failed, _, Some(branch)) if self.facts.commit.is_some() => {
                 format!("😕 **Failed.** {reason} The work so far is on the branch {}.", code(branch))
@@ -271,6 +281,13 @@ pub fn in_talk(task: &Task, facts: &RunFacts, ending: &Ending, log_url: &str) ->
 /// The line by which the review of a task's pull request is recognised.
 pub fn review_marker(task: &Task) -> String {
     format!("<!-- hireling:review={} -->", task.id)
+}
+
+/// The body of a review that was asked for.
+pub fn review_body_of(task: &Task, body: &str, log_url: &str) -> String {
+    let asked =
+        format!("---\nAsked for by {} · [log]({log_url})\n{}", inline(&task.requester.login), review_marker(task));
+    capped(&format!("{body}\n\n{asked}"), log_url)
 }
 
 /// The body of a second agent's review.

@@ -89,6 +89,11 @@ pub enum Failure {
     /// The commits of the pull request are in another repository.
     ForkUnsupported,
     PullClosed,
+    /// The answer is in no form that can be read.
+    NoReview {
+        agent: String,
+        said: String,
+    },
     WorkerDied {
         times: i64,
     },
@@ -166,6 +171,9 @@ impl Failure {
             Self::ForkUnsupported => plain(
                 "This version works on branches of the repository itself; work on pull requests from forks is not offered yet.",
             ),
+            Self::NoReview { agent, said } => {
+                (format!("{agent} ended without a review in the form that it was asked for."), said.clone())
+            }
             Self::PullClosed => plain("The pull request is closed, so there is nothing to go on with."),
             Self::WorkerDied { times } => {
                 plain(&format!("The service stopped {times} times in the middle of this task, so it was given up."))
@@ -265,4 +273,16 @@ pub fn sandbox_stopped() -> Ending {
 /// The sentence for a run that was stopped by a person.
 pub fn cancelled(by: &str) -> Ending {
     Ending { outcome: Outcome::Cancelled, reason: format!("Stopped by {by}."), detail: String::new() }
+}
+
+/// The sentence for a review that has nothing new to look at.
+pub fn reviewed_already(agent: &str, commit: &str) -> Ending {
+    let commit = commit.get(..7).unwrap_or(commit);
+    Ending {
+        outcome: Outcome::NoChanges,
+        reason: format!(
+            "{agent} has reviewed {commit} before, and nothing was pushed since. With --full, all of it is reviewed again."
+        ),
+        detail: String::new(),
+    }
 }

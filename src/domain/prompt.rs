@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::diff::Shown;
 use super::pull::{PullAt, ReviewTalk};
+use super::review::FORM;
+use super::review::ledger::Ledger;
 use super::text::{count, cut_marked, without_hidden};
 
 const MAX_BODY_BYTES: usize = 32 * 1024;
@@ -39,6 +42,9 @@ pub struct Inputs {
     /// Conversations that did not fit.
     #[serde(default)]
     pub talks_left_out: usize,
+    /// What a review begins with.
+    #[serde(default)]
+    pub ledger: Ledger,
 }
 
 /// What a follow-up goes on with. `base_sha` is then the end of its branch, if that still stands.
@@ -151,19 +157,51 @@ impl Inputs {
     /// something else to some agents. `is_resumed`: the agent remembers what was said before.
     pub fn prompt(&self, requester: &str, request: &str, is_resumed: bool) -> String {
         let request = without_hidden(request).text;
-        let (place, bare) = match self.pull {
-            None => ("issue", "Fix this issue."),
-            Some(_) => ("pull request", "Address the open feedback on this pull request."),
-        };
-        let task = if request.trim().is_empty() { bare } else { request.trim() };
-        let mut parts = vec![
-            "You are working in a checkout of a Git repository, in a disposable sandbox. Change the files so that \
+        let orders = "You are working in a checkout of a Git repository, in a disposable sandbox. Change the files so that \
              the task below is done, and check your work as far as you can. Do not commit and do not push: your \
              changes are collected and published when you end. If the repository has instructions for agents \
-             (AGENTS.md, CLAUDE.md), follow them. End with a short summary of what you changed and why."
-                .to_owned(),
-            format!("The task, from {requester}:\n\n{task}"),
-        ];
+             (AGENTS.md, CLAUDE.md), follow them. End with a short summary of what you changed and why.";
+        let (_, bare) = self.place();
+        let task = if request.trim().is_empty() { bare } else { request.trim() };
+        self.prompt_with(orders, &format!("The task, from {requester}:\n\n{task}"), is_resumed)
+    }
+
+    /// The commit that a review looks at the changes since.
+    pub fn review_from(&self) -> &str {
+        let merge_base = self.pull.as_ref().map_or("", |pull| pull.merge_base.as_str());
+        self.ledger.since.as_deref().unwrap_or(merge_base)
+    }
+
+    /// What an agent is told that reviews a pull request. `diff`: what it shows since `review_from`.
+    pub fn review_prompt(&self, requester: &str, focus: &str, diff: &Shown) -> String {
+        let from = self.review_from();
+        let orders = format!(
+            "Review the pull request in this checkout of a Git repository: what `git diff {from} HEAD` shows, and what you \
+             need to read around it. Run what helps you to be sure. Change nothing. Look for what is wrong, unsafe or missing, \
+             not for matters of taste. End with one JSON object of this form and nothing after it; lines are those of the new \
+             side, a suggestion replaces them whole, and an empty list says that there is nothing:\n\n{FORM}"
+        );
+        let focus = without_hidden(focus).text;
+        let focus = match focus.trim() {
+            "" => format!("{requester} asks for the review."),
+            focus => format!("{requester} asks to look at this above all:\n\n{focus}"),
+        };
+        let prompt = self.prompt_with(&orders, &focus, false);
+        let ledger = self.ledger.prompt().map(|told| format!("\n{told}\n")).unwrap_or_default();
+        format!("{prompt}{ledger}\n{}\n", changes(diff))
+    }
+
+    /// What it is about, and what a bare command means there.
+    fn place(&self) -> (&'static str, &'static str) {
+        match self.pull {
+            None => ("issue", "Fix this issue."),
+            Some(_) => ("pull request", "Address the open feedback on this pull request."),
+        }
+    }
+
+    fn prompt_with(&self, orders: &str, task: &str, is_resumed: bool) -> String {
+        let place = self.place().0;
+        let mut parts = vec![orders.to_owned(), task.to_owned()];
         parts.extend(self.pull.as_ref().map(|pull| pull.place(&self.base_sha)));
         parts.extend(
             self.follows.as_ref().filter(|follows| !follows.said.is_empty()).map(|follows| follows.prompt(is_resumed)),
@@ -186,6 +224,17 @@ impl Inputs {
         }
         parts.join("\n\n") + "\n"
     }
+}
+
+/// The diff as data, with what of it has no room.
+fn changes(diff: &Shown) -> String {
+    let what = format!("What is to be reviewed, {}", count(diff.files, "file"));
+    let text = fenced_as(&what, diff.text.trim_end());
+    if diff.cut.is_empty() {
+        return text;
+    }
+    let cut = diff.cut.iter().map(|path| format!("- {path}")).collect::<Vec<_>>().join("\n");
+    format!("{text}\n\nThese have no room there whole; look them up in the checkout:\n{cut}")
 }
 
 /// What the second agent is told. The checkout holds the first one's work, not committed.
@@ -212,9 +261,9 @@ pub fn review_prompt(inputs: &Inputs, request: &str) -> String {
 impl PullAt {
     fn place(&self, head: &str) -> String {
         format!(
-            "The checkout holds the pull request's branch {} at {head}, to be merged into {}; `git diff {}...HEAD` shows \
+            "The checkout holds the pull request's branch {} at {head}, to be merged into {}; `git diff {} HEAD` shows \
              what it changes so far. Its files for agents are those of {}.",
-            self.head_branch, self.base_branch, self.base_sha, self.base_branch
+            self.head_branch, self.base_branch, self.merge_base, self.base_branch
         )
     }
 }

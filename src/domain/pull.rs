@@ -10,6 +10,8 @@ pub struct PullAt {
     /// What it is to be merged into, and the end of that then: whose files for agents count.
     pub base_branch: String,
     pub base_sha: String,
+    /// Where the two went apart: what the pull request changes is told from there.
+    pub merge_base: String,
     pub url: String,
 }
 

@@ -34,7 +34,7 @@ pub fn help(handle: &str) -> String {
         lines.push(format!("| `{name}` | {} |", verb.help()));
     }
     lines.push("\n| option | what it takes or does |\n|---|---|".to_owned());
-    for (name, option) in OptionName::ALL.iter().filter(|(_, option)| option.is_available()) {
+    for (name, option) in OptionName::ALL {
         lines.push(format!("| `--{name}` | {} |", option.help()));
     }
     lines.join("\n")
@@ -104,6 +104,20 @@ pub fn verb_unavailable(verb: &str) -> String {
 
 pub fn agent_unavailable(agent: &str) -> String {
     format!("This version does not run {} yet. Nothing was started; `/agent agents` lists those it runs.", code(agent))
+}
+
+pub fn review_is_of_pulls() -> String {
+    "A review is of a pull request: ask for it there. Nothing was started.".to_owned()
+}
+
+pub fn full_is_for_reviews() -> String {
+    "`--full` is for reviews: `review --full`. Nothing was started.".to_owned()
+}
+
+pub fn review_takes_less() -> String {
+    "A review changes nothing, so it takes only `--full`, `--model`, `--timeout`, `--max`, `--mcp`, `--no-mcp` and `--install`. \
+     Nothing was started."
+        .to_owned()
 }
 
 pub fn branch_is_the_pulls() -> String {
@@ -220,7 +234,7 @@ mod tests {
     #[test]
     fn help_offers_exactly_what_is_there() {
         let text = help("hireling");
-        assert!(text.contains("| `cancel` |") && text.contains("`--timeout`"));
-        assert!(!text.contains("`review`") && !text.contains("`--full`"));
+        assert!(text.contains("| `cancel` |") && text.contains("`--timeout`") && text.contains("| `review` |"));
+        assert!(!text.contains("| `config` |"));
     }
 }

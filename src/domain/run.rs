@@ -8,6 +8,8 @@ use super::gateway::errors::Reached;
 use super::ids::{Millis, RunId, TaskId};
 use super::key::ChosenKey;
 use super::money::Usd;
+use super::review::ledger::{Remark, Standing};
+use super::review::{Findings, LineComment};
 use super::task::Outcome;
 
 /// The steps of a run, in order. A step may run twice: it looks for its own result first.
@@ -153,6 +155,11 @@ pub struct RunFacts {
     pub pull_was_there: bool,
     /// The keys the agent uses: none, one, or one for each vendor it wants.
     pub keys: Vec<ChosenKey>,
+    /// What a review found, and what of it is said where.
+    pub found: Option<Findings>,
+    /// Files of a pull request that the reviewer was not handed whole.
+    pub cut: Vec<String>,
+    pub review: Option<ReviewFacts>,
     /// The second agent's look at the pull request.
     pub second: Option<SecondOpinion>,
     /// Who paid for the model, in words.
@@ -173,6 +180,20 @@ pub struct SecondOpinion {
     pub text: Option<String>,
     /// GitHub's number of the review.
     pub review: Option<i64>,
+}
+
+/// A review of a pull request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReviewFacts {
+    /// What it was made for.
+    pub commit: String,
+    pub remarks: Vec<Remark>,
+    pub body: String,
+    pub comments: Vec<LineComment>,
+    /// Earlier remarks that it settles.
+    pub fixed: Vec<Standing>,
+    /// GitHub's number of it.
+    pub id: Option<i64>,
 }
 
 /// What the calls of a task came to at the model gateway.

@@ -4,7 +4,9 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::issues::User;
 use super::{GitHub, GitHubError, Place, Result, Scope, segment};
+use crate::domain::review::LineComment;
 
 const MAX_REVIEWS: usize = 1_000;
 
@@ -64,8 +66,14 @@ struct EndRepository {
 #[derive(Deserialize)]
 struct CompareAnswer {
     status: String,
+    merge_base_commit: Sha,
     #[serde(default)]
     files: Vec<FileAnswer>,
+}
+
+#[derive(Deserialize)]
+struct Sha {
+    sha: String,
 }
 
 #[derive(Deserialize)]
@@ -88,6 +96,7 @@ struct PullAnswer {
 struct ReviewAnswer {
     id: i64,
     body: Option<String>,
+    user: Option<User>,
 }
 
 #[derive(Deserialize)]
@@ -101,6 +110,15 @@ impl From<PullAnswer> for Pull {
     fn from(answer: PullAnswer) -> Self {
         Self { number: answer.number, url: answer.html_url }
     }
+}
+
+/// On the new side of the diff.
+fn line_comment(comment: &LineComment) -> serde_json::Value {
+    let mut value = json!({ "path": comment.path, "line": comment.line, "side": "RIGHT", "body": comment.body });
+    if let Some(start) = comment.start_line {
+        (value["start_line"], value["start_side"]) = (json!(start), json!("RIGHT"));
+    }
+    value
 }
 
 impl GitHub {
@@ -124,6 +142,13 @@ impl GitHub {
             base_branch: found.base.r#ref,
             base_sha: found.base.sha,
         })
+    }
+
+    /// The last commit that two have in common.
+    pub async fn merge_base(&self, place: &Place<'_>, one: &str, other: &str) -> Result<String> {
+        let path = format!("/repos/{}/compare/{}...{}?per_page=1", place.name, segment(one), segment(other));
+        let found: CompareAnswer = self.get(place, Scope::Publish, &path).await?;
+        Ok(found.merge_base_commit.sha)
     }
 
     /// Files that differ between a commit and a later one on top of it. `None`: it is not on top, or they
@@ -156,18 +181,29 @@ impl GitHub {
         Ok(Pull::from(answer.json::<PullAnswer>()?))
     }
 
-    /// The review that holds `marker`, if it was made before.
-    pub async fn find_review(&self, place: &Place<'_>, pull: i64, marker: &str) -> Result<Option<i64>> {
+    /// The review of `bot` that holds `marker`, if it was made before.
+    pub async fn find_review(&self, place: &Place<'_>, pull: i64, marker: &str, bot: &str) -> Result<Option<i64>> {
         let path = format!("/repos/{}/pulls/{pull}/reviews?per_page=100", place.name);
         let reviews: Vec<ReviewAnswer> = self.list(place, Scope::Publish, &path, MAX_REVIEWS).await?;
-        let has_marker = |review: &ReviewAnswer| review.body.as_deref().is_some_and(|body| body.contains(marker));
+        let has_marker = |review: &ReviewAnswer| {
+            review.body.as_deref().is_some_and(|body| body.contains(marker))
+                && review.user.as_ref().is_some_and(|user| user.login == bot)
+        };
         Ok(reviews.into_iter().find(has_marker).map(|review| review.id))
     }
 
     /// A review that neither approves nor asks for changes, pinned to a commit.
-    pub async fn create_review(&self, place: &Place<'_>, pull: i64, commit: &str, body: &str) -> Result<i64> {
+    pub async fn create_review(
+        &self,
+        place: &Place<'_>,
+        pull: i64,
+        commit: &str,
+        body: &str,
+        comments: &[LineComment],
+    ) -> Result<i64> {
         let path = format!("/repos/{}/pulls/{pull}/reviews", place.name);
-        let body = json!({ "commit_id": commit, "event": "COMMENT", "body": body });
+        let comments: Vec<serde_json::Value> = comments.iter().map(line_comment).collect();
+        let body = json!({ "commit_id": commit, "event": "COMMENT", "body": body, "comments": comments });
         let made: ReviewAnswer = self.call(place, Scope::Publish, Method::POST, &path, Some(&body)).await?.json()?;
         Ok(made.id)
     }

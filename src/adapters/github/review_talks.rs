@@ -10,6 +10,7 @@ use super::issues::{User, quoted};
 use super::{GitHub, Place, Result, Scope};
 use crate::domain::ids::{IssueNumber, Millis};
 use crate::domain::pull::ReviewTalk;
+use crate::domain::review::ledger::{RemarkTalk, declines, marked};
 use crate::domain::task::Subject;
 
 /// Review comments read of one pull request.
@@ -17,10 +18,13 @@ const MAX_COMMENTS: usize = 1_000;
 /// Lines of a hunk that are shown, from its end.
 const MAX_HUNK_LINES: usize = 12;
 
-const SETTLED: &str = "query($owner: String!, $name: String!, $number: Int!, $after: String) { \
+const THREADS: &str = "query($owner: String!, $name: String!, $number: Int!, $after: String) { \
     repository(owner: $owner, name: $name) { pullRequest(number: $number) { \
-    reviewThreads(first: 100, after: $after) { pageInfo { hasNextPage endCursor } \
-    nodes { isResolved comments(first: 1) { nodes { databaseId } } } } } } }";
+    reviewThreads(first: 50, after: $after) { pageInfo { hasNextPage endCursor } \
+    nodes { id isResolved comments(first: 50) { nodes { databaseId body author { __typename login } \
+    reactions(content: THUMBS_DOWN, first: 1) { totalCount } } } } } } } }";
+
+const SETTLE: &str = "mutation($id: ID!) { resolveReviewThread(input: { threadId: $id }) { thread { isResolved } } }";
 
 #[derive(Deserialize)]
 struct CommentAnswer {
@@ -76,6 +80,7 @@ struct PageInfo {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ThreadNode {
+    id: String,
     is_resolved: bool,
     comments: ThreadComments,
 }
@@ -89,6 +94,44 @@ struct ThreadComments {
 #[serde(rename_all = "camelCase")]
 struct ThreadComment {
     database_id: Option<i64>,
+    #[serde(default)]
+    body: String,
+    /// `null`: the account was deleted.
+    author: Option<Author>,
+    reactions: Reactions,
+}
+
+#[derive(Deserialize)]
+struct Author {
+    __typename: String,
+    login: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Reactions {
+    total_count: i64,
+}
+
+impl ThreadComment {
+    /// Here an App's login stands without `[bot]`.
+    fn is_of(&self, bot: &str) -> bool {
+        let bot = bot.trim_end_matches("[bot]");
+        self.author.as_ref().is_some_and(|author| {
+            author.__typename == "Bot" && author.login.trim_end_matches("[bot]").eq_ignore_ascii_case(bot)
+        })
+    }
+}
+
+impl ThreadNode {
+    /// The remark of ours that began it.
+    fn remark_talk(self, bot: &str) -> Option<RemarkTalk> {
+        let (first, others) = self.comments.nodes.split_first()?;
+        let remark = marked(&first.body).filter(|_| first.is_of(bot))?.to_owned();
+        let is_declined = first.reactions.total_count > 0
+            || others.iter().any(|comment| !comment.is_of(bot) && declines(&comment.body));
+        Some(RemarkTalk { talk: self.id, remark, is_resolved: self.is_resolved, is_declined })
+    }
 }
 
 impl GitHub {
@@ -106,7 +149,9 @@ impl GitHub {
         if comments.is_empty() {
             return Ok(Vec::new());
         }
-        let settled = self.settled_talks(place, pull).await?;
+        let threads = self.threads(place, pull).await?.into_iter().filter(|thread| thread.is_resolved);
+        let settled: HashSet<i64> =
+            threads.filter_map(|thread| thread.comments.nodes.first().and_then(|first| first.database_id)).collect();
         let is_of_then = |comment: &CommentAnswer| {
             let by = |text: &str| Millis::parse_rfc3339(text).is_some_and(|at| at <= trigger);
             by(&comment.created_at) && by(&comment.updated_at)
@@ -149,20 +194,29 @@ impl GitHub {
         }))
     }
 
-    /// First comments of the conversations that somebody marked as settled.
-    async fn settled_talks(&self, place: &Place<'_>, pull: IssueNumber) -> Result<HashSet<i64>> {
-        let (mut settled, mut after) = (HashSet::new(), None::<String>);
+    /// The conversations that our remarks began.
+    pub async fn remark_talks(&self, place: &Place<'_>, pull: IssueNumber, bot: &str) -> Result<Vec<RemarkTalk>> {
+        let threads = self.threads(place, pull).await?;
+        Ok(threads.into_iter().filter_map(|thread| thread.remark_talk(bot)).collect())
+    }
+
+    /// Marks a conversation as settled; twice is the same as once.
+    pub async fn settle_talk(&self, place: &Place<'_>, talk: &str) -> Result<()> {
+        let _: serde_json::Value = self.graphql(place, Scope::Publish, SETTLE, &json!({ "id": talk })).await?;
+        Ok(())
+    }
+
+    async fn threads(&self, place: &Place<'_>, pull: IssueNumber) -> Result<Vec<ThreadNode>> {
+        let (mut found, mut after) = (Vec::new(), None::<String>);
         loop {
             let variables =
                 json!({ "owner": place.name.owner, "name": place.name.name, "number": pull.0, "after": after });
-            let data: ThreadsData = self.graphql(place, Scope::Talk, SETTLED, &variables).await?;
+            let data: ThreadsData = self.graphql(place, Scope::Talk, THREADS, &variables).await?;
             let threads = data.repository.pull_request.review_threads;
-            for thread in threads.nodes.into_iter().filter(|thread| thread.is_resolved) {
-                settled.extend(thread.comments.nodes.into_iter().filter_map(|comment| comment.database_id));
-            }
+            found.extend(threads.nodes);
             match threads.page_info.end_cursor.filter(|_| threads.page_info.has_next_page) {
                 Some(cursor) if after.as_ref() != Some(&cursor) => after = Some(cursor),
-                _ => return Ok(settled),
+                _ => return Ok(found),
             }
         }
     }

@@ -73,7 +73,7 @@ impl App {
                     plan.refusals.push(DecisionCode::PolicyForbids);
                     plan.replies.push(self.reply(case, &key, reply::verb_unavailable(name)));
                 }
-                Ok(command) if command.verb == Verb::Work => {
+                Ok(command) if matches!(command.verb, Verb::Work | Verb::Review) => {
                     self.plan_work(case, &mut plan, &key, ordinal, command).await?;
                 }
                 Ok(command) if matches!(command.verb, Verb::Retry | Verb::Continue) => {

@@ -60,6 +60,18 @@ impl App {
         ordinal: usize,
         command: Command,
     ) -> Result<(), Hindrance> {
+        let is_review = command.verb == Verb::Review;
+        let hindrance = match is_review {
+            true if !case.thread.is_pull => Some(reply::review_is_of_pulls()),
+            true if !command.options.are_of_a_review() => Some(reply::review_takes_less()),
+            false if command.options.full => Some(reply::full_is_for_reviews()),
+            _ => None,
+        };
+        if let Some(markdown) = hindrance {
+            plan.refusals.push(DecisionCode::BadOption);
+            plan.replies.push(self.reply(case, key, markdown));
+            return Ok(());
+        }
         if case.thread.is_pull && (command.options.branch.is_some() || command.options.base.is_some()) {
             plan.refusals.push(DecisionCode::BadOption);
             plan.replies.push(self.reply(case, key, reply::branch_is_the_pulls()));
@@ -77,7 +89,7 @@ impl App {
                 continue;
             };
             let options = Options { branch: branch_for(&command, &name), ..command.options.clone() };
-            let options = case.preferences.complete(options, &name);
+            let options = Options { is_review, ..case.preferences.complete(options, &name) };
             if let Some((code, markdown)) = self.why_not(case, agent, &options).await? {
                 plan.refusals.push(code);
                 plan.replies.push(self.reply(case, &key, markdown));

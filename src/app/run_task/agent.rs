@@ -12,6 +12,7 @@ use crate::domain::failure::Failure;
 use crate::domain::gateway::errors::Reached;
 use crate::domain::log_entry::{Line, lines_of, visible};
 use crate::domain::redact::Redactor;
+use crate::domain::review;
 use crate::domain::run::{LogPosition, SandboxId, Spent};
 use crate::domain::text::cut_marked;
 use crate::ports::sandbox::{CommandId, CommandStatus, Output, OutputKind, SandboxError};
@@ -25,6 +26,8 @@ const MAX_LINE: usize = 1024 * 1024;
 /// The checklist shows the passing time this often, slower the more tasks run.
 const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 const FIRST_PROGRESS: Duration = Duration::from_secs(15);
+/// Of a review, which is read by us.
+const MAX_REVIEW_BYTES: usize = 512 * 1024;
 pub(super) const MAX_ANSWER_BYTES: usize = 32 * 1024;
 
 pub(super) async fn work(ctx: &mut RunContext) -> Result<(), Stop> {
@@ -276,9 +279,12 @@ impl Reader {
     fn learn(&self, ctx: &mut RunContext) {
         let text =
             self.transcript.text.as_deref().map(|text| cut_marked(&ctx.redacted(&visible(text)), MAX_ANSWER_BYTES));
+        let whole = self.transcript.text.as_deref().filter(|_| ctx.task.options.is_review);
+        let found = whole.and_then(|text| review::read(&cut_marked(&ctx.redacted(&visible(text)), MAX_REVIEW_BYTES)));
         let model = self.transcript.model.as_deref().map(|model| ctx.redacted(model));
         let facts = &mut ctx.run.facts;
         facts.agent_text = text;
+        facts.found = found;
         facts.model = model.or(facts.model.take());
         facts.session = self.transcript.session.clone().or(facts.session.take());
         facts.usage = self.transcript.usage;

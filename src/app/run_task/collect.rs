@@ -178,7 +178,7 @@ fn hold_back_by_content(ctx: &RunContext, selection: &mut Selection, content: &F
     selection.changes = kept;
 }
 
-async fn read(ctx: &RunContext, file: &str, limit: u64) -> Result<Vec<u8>, Stop> {
+pub(super) async fn read(ctx: &RunContext, file: &str, limit: u64) -> Result<Vec<u8>, Stop> {
     let sandbox = ctx.sandbox()?;
     let sandbox = &sandbox;
     ctx.patiently_in_sandbox(|| async move {
@@ -191,7 +191,7 @@ async fn read(ctx: &RunContext, file: &str, limit: u64) -> Result<Vec<u8>, Stop>
 }
 
 /// One Git command that has to succeed.
-async fn git(
+pub(super) async fn git(
     ctx: &RunContext,
     name: &str,
     args: &[&str],

@@ -15,7 +15,8 @@ pub(super) async fn freeze(ctx: &mut RunContext) -> Result<(), Stop> {
         ctx.patiently(BEFORE_WORK, |_| async move {
             let (place, github) = (ctx.place(), &ctx.app.github);
             let repository = github.repository(&place).await?;
-            let Start { base_branch, base_sha, follows, pull, talks } = start(ctx, repository.default_branch).await?;
+            let Start { base_branch, base_sha, follows, pull, talks, ledger } =
+                start(ctx, repository.default_branch).await?;
             let bot = ctx.app.bot_login().await?;
             let task = &ctx.task;
             let comments =
@@ -24,7 +25,8 @@ pub(super) async fn freeze(ctx: &mut RunContext) -> Result<(), Stop> {
             let opening = ctx.app.opening(&task.delivery).await?;
             let thread = ThreadText { title: opening.title, body: opening.body, comments, talks };
             let frozen = Inputs::freeze(redacted(ctx, thread));
-            Ok(Inputs { base_branch, base_sha, is_private: !repository.is_public, follows, pull, ..frozen })
+            let is_private = !repository.is_public;
+            Ok(Inputs { base_branch, base_sha, is_private, follows, pull, ledger, ..frozen })
         })
         .await?
     };

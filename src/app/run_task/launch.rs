@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::commands::named_for;
 use super::patience::Stop;
-use super::{RunContext, connectors};
+use super::{RunContext, connectors, review_pull};
 use crate::adapters::store::NewGrant;
 use crate::adapters::vault;
 use crate::app::keys::KeyError;
@@ -32,7 +32,10 @@ pub(super) async fn start(ctx: &mut RunContext, sandbox: &SandboxId) -> Result<C
     let limit = time_limit(ctx, sandbox).await?;
     let spec = command(ctx, limit).await?;
     let is_resumed = ctx.run.facts.is_resumed;
-    let prompt = ctx.inputs()?.prompt(&ctx.task.requester.login, &ctx.task.request, is_resumed);
+    let prompt = match ctx.task.options.is_review {
+        true => review_pull::prompt(ctx).await?,
+        false => ctx.inputs()?.prompt(&ctx.task.requester.login, &ctx.task.request, is_resumed),
+    };
     let started = start_once(ctx, sandbox, &spec, PROMPT_FILE, &prompt).await?;
     ctx.run.facts.command = Some(started.0.clone());
     ctx.record(&[]).await?;

@@ -18,6 +18,8 @@ mod prepare;
 mod project;
 mod provision;
 mod publish;
+mod review_ledger;
+mod review_pull;
 mod second_opinion;
 mod settle;
 mod start;
@@ -84,9 +86,13 @@ async fn take_step(ctx: &mut RunContext, step: Step) -> Result<(), Stop> {
         Step::Agent => Box::pin(agent::work(ctx)).await,
         Step::Collect => {
             Box::pin(conversation::save(ctx)).await?;
+            if ctx.task.options.is_review {
+                return Box::pin(review_pull::collect(ctx)).await;
+            }
             Box::pin(collect::collect(ctx)).await?;
             judge(ctx)
         }
+        Step::Publish if ctx.task.options.is_review => Box::pin(review_pull::publish(ctx)).await,
         Step::Publish => Box::pin(publish::publish(ctx)).await,
         Step::Review => Box::pin(second_opinion::review(ctx)).await,
         Step::Settle => Box::pin(settle::settle(ctx)).await,

@@ -132,8 +132,9 @@ pub(super) fn git_env() -> Vec<(String, Secret)> {
 
 async fn fetch_code(ctx: &mut RunContext) -> Result<(), Stop> {
     let base = ctx.inputs()?.base_sha.clone();
-    let merged_into = ctx.inputs()?.pull.as_ref().map(|pull| pull.base_sha.clone());
-    let wanted: Vec<String> = std::iter::once(base.clone()).chain(merged_into).collect();
+    let of_base = ctx.inputs()?.pull.iter().flat_map(|pull| [pull.base_sha.clone(), pull.merge_base.clone()]);
+    let reviewed = ctx.inputs()?.ledger.since.clone();
+    let wanted: Vec<String> = std::iter::once(base.clone()).chain(of_base).chain(reviewed).collect();
     let clone_failed = |ended: Ended| Stop::Failed(Failure::CloneFailed { tail: ended.tail });
     let init = run_short(ctx, "git-init", &safe_git(&["init", "--quiet", "."]), &git_env(), GIT_TIMEOUT).await?;
     if !init.is_ok() {

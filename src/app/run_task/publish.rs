@@ -160,7 +160,7 @@ async fn push_unless_done(ctx: &mut RunContext, branch: &str, files: &FileConten
 }
 
 /// Who asked may have lost the right to while the agent worked (threat T31).
-async fn check_permission(ctx: &RunContext) -> Result<(), Stop> {
+pub(super) async fn check_permission(ctx: &RunContext) -> Result<(), Stop> {
     let login = &ctx.task.requester.login;
     let permission = ctx
         .patiently(FOR_RESULTS, |_| async move { Ok(ctx.app.github.permission(&ctx.place(), login).await?) })

@@ -132,11 +132,12 @@ async fn publish(ctx: &mut RunContext, agent: &Agent) -> Result<(), Stop> {
         let (ctx, commit, body) = (&*ctx, commit.as_str(), body.as_str());
         ctx.patiently(FOR_RESULTS, |_| async move {
             let (place, github) = (ctx.place(), &ctx.app.github);
-            if let Some(found) = github.find_review(&place, pull, &review_marker(&ctx.task)).await? {
+            let bot = ctx.app.bot_login().await?;
+            if let Some(found) = github.find_review(&place, pull, &review_marker(&ctx.task), &bot).await? {
                 return Ok(found);
             }
             ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
-            Ok(github.create_review(&place, pull, commit, body).await?)
+            Ok(github.create_review(&place, pull, commit, body, &[]).await?)
         })
         .await?
     };

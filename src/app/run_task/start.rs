@@ -4,9 +4,11 @@
 use super::RunContext;
 use super::follow_up::find;
 use super::patience::CallError;
+use super::review_ledger::ledger;
 use crate::domain::failure::Failure;
 use crate::domain::prompt::Follows;
 use crate::domain::pull::{PullAt, ReviewTalk};
+use crate::domain::review::ledger::Ledger;
 
 pub(super) struct Start {
     /// What the work is to be merged into.
@@ -15,6 +17,7 @@ pub(super) struct Start {
     pub follows: Option<Follows>,
     pub pull: Option<PullAt>,
     pub talks: Vec<ReviewTalk>,
+    pub ledger: Ledger,
 }
 
 pub(super) async fn start(ctx: &RunContext, default_branch: String) -> Result<Start, CallError> {
@@ -42,7 +45,7 @@ async fn on_issue(ctx: &RunContext, default_branch: String) -> Result<Start, Cal
     {
         return Err(Failure::BranchTaken { branch: branch.clone() }.into());
     }
-    Ok(Start { base_branch, base_sha, follows, pull: None, talks: Vec::new() })
+    Ok(Start { base_branch, base_sha, follows, pull: None, talks: Vec::new(), ledger: Ledger::default() })
 }
 
 /// The head as it is now is the one that the work is for: what is pushed later is noticed (threat T05).
@@ -55,14 +58,16 @@ async fn on_pull(ctx: &RunContext) -> Result<Start, CallError> {
     if !found.is_of_repository {
         return Err(Failure::ForkUnsupported.into());
     }
+    let ledger = ledger(ctx, &found).await?;
     let talks = github.review_talks(&place, task.thread.issue, task.triggered_at, task.subject).await?;
     // The branch is that of the pull request, whatever an earlier task had.
     let follows = find(ctx).await?.map(|earlier| Follows { branch: None, ..earlier.follows });
     let pull = PullAt {
         head_branch: found.head_branch,
         base_branch: found.base_branch.clone(),
+        merge_base: github.merge_base(&place, &found.base_sha, &found.head_sha).await?,
         base_sha: found.base_sha,
         url: found.url,
     };
-    Ok(Start { base_branch: found.base_branch, base_sha: found.head_sha, follows, pull: Some(pull), talks })
+    Ok(Start { base_branch: found.base_branch, base_sha: found.head_sha, follows, pull: Some(pull), talks, ledger })
 }

@@ -119,13 +119,18 @@ pub(super) async fn first_commit(dir: &Path, files: &[(&str, &str)]) -> io::Resu
     move_branch(dir, "main", &made, "").await
 }
 
-pub(super) async fn push_file(dir: &Path, branch: &str, path: &str, text: &str) -> io::Result<String> {
+pub(super) async fn push_files(dir: &Path, branch: &str, files: &[(&str, &str)]) -> io::Result<String> {
     let old = head(dir, branch).await.unwrap_or_default();
-    let id = blob(dir, text.as_bytes()).await?;
-    let edits = [TreeEdit { path: path.to_owned(), entry: Some(("100644".to_owned(), id)) }];
+    let mut edits = Vec::new();
+    for (path, text) in files {
+        let id = blob(dir, text.as_bytes()).await?;
+        edits.push(TreeEdit { path: (*path).to_owned(), entry: Some(("100644".to_owned(), id)) });
+    }
+    let names: Vec<&str> = files.iter().map(|(path, _)| *path).take(3).collect();
     let base = Some(old.as_str()).filter(|old| !old.is_empty());
     let tree = tree(dir, base, &edits).await?;
-    let made = commit(dir, &tree, &base.into_iter().collect::<Vec<_>>(), &format!("Change {path}")).await?;
+    let made =
+        commit(dir, &tree, &base.into_iter().collect::<Vec<_>>(), &format!("Change {}", names.join(", "))).await?;
     move_branch(dir, branch, &made, &old).await?;
     Ok(made)
 }
@@ -162,6 +167,15 @@ pub(super) async fn commit_parts(dir: &Path, id: &str) -> Option<(String, Vec<St
     let text = git_line(dir, &["log", "-1", "--format=%T %P", "--end-of-options", id], &[], b"").await.ok()?;
     let mut words = text.split(' ').filter(|word| !word.is_empty()).map(ToOwned::to_owned);
     Some((words.next()?, words.collect()))
+}
+
+pub(super) async fn show(dir: &Path, revision: &str, path: &str) -> io::Result<String> {
+    let bytes = git(dir, &["show", &format!("{revision}:{path}")], &[], b"").await?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+pub(super) async fn merge_base(dir: &Path, one: &str, other: &str) -> io::Result<String> {
+    git_line(dir, &["merge-base", one, other], &[], b"").await
 }
 
 /// Whether a commit is on top of an older one, and the files that differ.

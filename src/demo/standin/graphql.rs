@@ -21,8 +21,14 @@ pub(super) async fn answer(world: &mut World, asked: &Asked, token: &Token) -> A
     if body["query"].as_str().unwrap_or_default().contains("markPullRequestReadyForReview") {
         return ready(world, &body, token);
     }
-    if body["query"].as_str().unwrap_or_default().contains("reviewThreads(first: 100") {
+    if body["query"].as_str().unwrap_or_default().contains("reviewThreads(first: 50") {
         return review_comments::threads(world, &body);
+    }
+    if body["query"].as_str().unwrap_or_default().contains("resolveReviewThread(") {
+        if !token.allows("pull_requests", "write") {
+            return error("FORBIDDEN", "Resource not accessible by integration");
+        }
+        return review_comments::settle(world, &body);
     }
     if !body["query"].as_str().unwrap_or_default().contains("createCommitOnBranch(input: $input)") {
         world.violations.push("an unknown GraphQL query".to_owned());

@@ -256,6 +256,24 @@ impl Standin {
         world.review_comments.values().filter(|one| one.repo == repo && one.pull == pull).cloned().collect()
     }
 
+    /// A person reacts: `comment:7`, `review:8` for one on a line.
+    pub async fn react(&self, subject: &str, login: &str, content: &str) {
+        self.world.lock().await.react(subject, login, content);
+    }
+
+    /// A conversation on a line is marked as settled.
+    pub async fn settle_talk(&self, first: i64) {
+        if let Some(comment) = self.world.lock().await.review_comments.get_mut(&first) {
+            comment.is_resolved = true;
+        }
+    }
+
+    /// The text of a file on a branch.
+    pub async fn file(&self, repo: &str, branch: &str, path: &str) -> std::io::Result<String> {
+        let dir = self.dir(repo).await?;
+        git::show(&dir, branch, path).await
+    }
+
     /// Payload of `pull_request_review_comment.created`.
     pub async fn review_comment_payload(&self, comment: i64) -> serde_json::Value {
         payloads::review_comment_created(&*self.world.lock().await, comment)
@@ -305,7 +323,13 @@ impl Standin {
     /// Commits a file on a branch, as a person's push would.
     pub async fn push_file(&self, repo: &str, branch: &str, path: &str, text: &str) -> std::io::Result<String> {
         let dir = self.dir(repo).await?;
-        git::push_file(&dir, branch, path, text).await
+        git::push_files(&dir, branch, &[(path, text)]).await
+    }
+
+    /// Commits many files on a branch at once.
+    pub async fn push_files(&self, repo: &str, branch: &str, files: &[(&str, &str)]) -> std::io::Result<String> {
+        let dir = self.dir(repo).await?;
+        git::push_files(&dir, branch, files).await
     }
 
     async fn dir(&self, repo: &str) -> std::io::Result<std::path::PathBuf> {

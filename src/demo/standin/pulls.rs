@@ -6,9 +6,12 @@ use serde_json::{Value, json};
 use super::api::{Inside, fields, need, violation};
 use super::git;
 use super::issues;
+use super::payloads;
 use super::review_comments;
 use super::server::Answer;
 use super::state::{PullBranches, ReviewView, World};
+use crate::domain::diff::Diff;
+use crate::domain::review::LineComment;
 
 pub(super) async fn answer(world: &mut World, inside: &Inside<'_>) -> Answer {
     let level = if inside.asked.method == Method::GET { "read" } else { "write" };
@@ -35,9 +38,9 @@ pub(super) async fn answer(world: &mut World, inside: &Inside<'_>) -> Answer {
         (&Method::GET, ["pulls", number]) => one(world, inside, number.parse().unwrap_or_default()).await,
         (&Method::GET, ["pulls", number, "reviews"]) => {
             let found = world.reviews.iter().filter(|review| review.is_of(&inside.repo, number));
-            Answer::json(200, &Value::Array(found.map(review_json).collect()))
+            Answer::json(200, &Value::Array(found.map(|review| review_json(world, review)).collect()))
         }
-        (&Method::POST, ["pulls", number, "reviews"]) => review(world, inside, number),
+        (&Method::POST, ["pulls", number, "reviews"]) => review(world, inside, number).await,
         _ => violation(world, inside.asked, 404, "an unknown route"),
     }
 }
@@ -67,23 +70,41 @@ async fn one(world: &World, inside: &Inside<'_>, number: i64) -> Answer {
     Answer::json(200, &value)
 }
 
-fn review_json(review: &ReviewView) -> Value {
-    json!({ "id": review.id, "body": review.body, "state": "COMMENTED", "commit_id": review.commit })
+fn review_json(world: &World, review: &ReviewView) -> Value {
+    let user = payloads::user(world, &world.bot());
+    json!({ "id": review.id, "body": review.body, "state": "COMMENTED", "commit_id": review.commit, "user": user })
 }
 
 /// Anything but a comment would count as the bot's approval.
-fn review(world: &mut World, inside: &Inside<'_>, number: &str) -> Answer {
-    let body = fields(world, inside.asked, &["commit_id", "event", "body"]);
+async fn review(world: &mut World, inside: &Inside<'_>, number: &str) -> Answer {
+    let body = fields(world, inside.asked, &["commit_id", "event", "body", "comments"]);
     let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
     if text("event") != "COMMENT" {
         return violation(world, inside.asked, 422, "a review that is no comment");
     }
+    let pull: i64 = number.parse().unwrap_or_default();
+    let comments: Vec<LineComment> = serde_json::from_value(body["comments"].clone()).unwrap_or_default();
+    if !comments.is_empty() && !are_on_diff(world, inside, (pull, &text("commit_id")), &comments).await {
+        return Answer::refused(422, "Validation Failed: Pull request review thread line must be part of the diff");
+    }
     let id = world.fresh_id();
-    let pull = number.parse().unwrap_or_default();
-    let made = ReviewView { id, repo: inside.repo.clone(), pull, commit: text("commit_id"), body: text("body") };
-    let answer = review_json(&made);
+    let (repo, commit) = (inside.repo.clone(), text("commit_id"));
+    for comment in &comments {
+        review_comments::say_in_review(world, (&repo, pull, id), comment);
+    }
+    let made = ReviewView { id, repo, pull, commit, body: text("body"), comments };
+    let answer = review_json(world, &made);
     world.reviews.push(made);
     Answer::json(200, &answer)
+}
+
+/// GitHub takes comments only on lines that it shows.
+async fn are_on_diff(world: &World, inside: &Inside<'_>, at: (i64, &str), comments: &[LineComment]) -> bool {
+    let pull = world.pulls_of(&inside.repo).into_iter().find(|pull| pull.number == at.0);
+    let (Some(pull), Some(repository)) = (pull, world.repository(&inside.repo)) else { return false };
+    let diff = git::diff(&repository.dir, &pull.base, at.1).await.unwrap_or_default();
+    let lines = Diff::read(&diff);
+    comments.iter().all(|one| lines.holds(&one.path, one.start_line.unwrap_or(one.line), one.line))
 }
 
 async fn create(world: &mut World, inside: &Inside<'_>) -> Answer {

@@ -86,7 +86,8 @@ async fn compare(dir: &std::path::Path, ends: &str) -> Answer {
         Ok((is_on_top, files)) => {
             let files: Vec<_> = files.into_iter().map(|name| json!({ "filename": name })).collect();
             let status = if is_on_top { "ahead" } else { "diverged" };
-            Answer::json(200, &json!({ "status": status, "files": files }))
+            let merge_base = git::merge_base(dir, old, new).await.unwrap_or_default();
+            Answer::json(200, &json!({ "status": status, "files": files, "merge_base_commit": { "sha": merge_base } }))
         }
         Err(error) => Answer::refused(404, &error.to_string()),
     }

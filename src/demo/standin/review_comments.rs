@@ -7,6 +7,7 @@ use super::api::{Inside, fields, violation};
 use super::payloads;
 use super::server::Answer;
 use super::state::World;
+use crate::domain::review::LineComment;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReviewCommentView {
@@ -31,6 +32,24 @@ pub(super) fn say(world: &mut World, mut comment: ReviewCommentView) -> i64 {
     let id = comment.id;
     world.review_comments.insert(id, comment);
     id
+}
+
+/// What a review of the bot says of a line.
+pub(super) fn say_in_review(world: &mut World, (repo, pull, review): (&str, i64, i64), comment: &LineComment) {
+    let said = ReviewCommentView {
+        id: 0,
+        repo: repo.to_owned(),
+        pull,
+        author: world.bot(),
+        body: comment.body.clone(),
+        path: comment.path.clone(),
+        line: comment.line,
+        in_reply_to: None,
+        review: Some(review),
+        is_resolved: false,
+        created_at: String::new(),
+    };
+    say(world, said);
 }
 
 pub(super) fn comment_json(world: &World, comment: &ReviewCommentView) -> Value {
@@ -83,10 +102,37 @@ pub(super) fn threads(world: &World, body: &Value) -> Answer {
     let firsts = world.review_comments.values().filter(|comment| {
         comment.repo.eq_ignore_ascii_case(&repo) && comment.pull == number && comment.in_reply_to.is_none()
     });
-    let nodes: Vec<Value> = firsts
-        .map(|first| json!({ "isResolved": first.is_resolved, "comments": { "nodes": [{ "databaseId": first.id }] } }))
-        .collect();
+    let nodes: Vec<Value> = firsts.map(|first| thread_json(world, first)).collect();
     let threads = json!({ "pageInfo": { "hasNextPage": false, "endCursor": null }, "nodes": nodes });
     let data = json!({ "repository": { "pullRequest": { "reviewThreads": threads } } });
     Answer::json(200, &json!({ "data": data }))
+}
+
+/// GraphQL names an App without `[bot]`.
+fn thread_json(world: &World, first: &ReviewCommentView) -> Value {
+    let of_thread =
+        world.review_comments.values().filter(|one| one.id == first.id || one.in_reply_to == Some(first.id));
+    let comments: Vec<Value> = of_thread
+        .map(|one| {
+            let kind = if one.author.ends_with("[bot]") { "Bot" } else { "User" };
+            let down =
+                world.reactions_on(&format!("review:{}", one.id)).iter().filter(|one| one.content == "-1").count();
+            json!({
+                "databaseId": one.id, "body": one.body, "reactions": { "totalCount": down },
+                "author": { "__typename": kind, "login": one.author.trim_end_matches("[bot]") },
+            })
+        })
+        .collect();
+    json!({ "id": format!("PRRT_{}", first.id), "isResolved": first.is_resolved, "comments": { "nodes": comments } })
+}
+
+/// The answer to the mutation that settles a conversation.
+pub(super) fn settle(world: &mut World, body: &Value) -> Answer {
+    let id = body["variables"]["id"].as_str().and_then(|id| id.strip_prefix("PRRT_")?.parse::<i64>().ok());
+    let Some(first) = id.and_then(|id| world.review_comments.get_mut(&id)) else {
+        let errors = json!([{ "type": "NOT_FOUND", "message": "Could not resolve to a node" }]);
+        return Answer::json(200, &json!({ "data": null, "errors": errors }));
+    };
+    first.is_resolved = true;
+    Answer::json(200, &json!({ "data": { "resolveReviewThread": { "thread": { "isResolved": true } } } }))
 }

@@ -9,6 +9,7 @@ use super::manifest::Hooks;
 use super::oauth::SignIns;
 use super::review_comments::ReviewCommentView;
 use super::tokens::{AppKeys, Token};
+use crate::domain::review::LineComment;
 use crate::domain::secret::Secret;
 use crate::ports::clock::Clock;
 
@@ -128,6 +129,7 @@ pub struct ReviewView {
     pub pull: i64,
     pub commit: String,
     pub body: String,
+    pub comments: Vec<LineComment>,
 }
 
 impl ReviewView {
@@ -308,6 +310,13 @@ impl World {
                 edits: comment.edits,
             })
             .collect()
+    }
+
+    pub(super) fn react(&mut self, subject: &str, login: &str, content: &str) {
+        self.user(login);
+        let id = self.fresh_id();
+        let (subject, author, content) = (subject.to_owned(), login.to_owned(), content.to_owned());
+        self.reactions.insert(id, Reaction { subject, author, content });
     }
 
     pub(super) fn reactions_on(&self, subject: &str) -> Vec<ReactionView> {

@@ -95,8 +95,9 @@ impl Verb {
             | Self::Cancel
             | Self::Why
             | Self::Retry
+            | Self::Review
             | Self::Continue => true,
-            Self::Review | Self::Config => false,
+            Self::Config => false,
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Options {
     pub review_by: Option<String>,
     /// Not written: the task repeats another one, on a branch of its own.
     pub is_retry: bool,
+    /// Not written: the verb `review`.
+    pub is_review: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,34 +108,27 @@ impl OptionName {
             Self::ReviewBy => "the name of an agent",
         }
     }
-
-    /// Whether this version acts on the option. What it does not act on is refused with a sentence,
-    /// never ignored: somebody who writes `--max` counts on it.
-    pub fn is_available(self) -> bool {
-        match self {
-            Self::Model
-            | Self::Base
-            | Self::Branch
-            | Self::Timeout
-            | Self::Draft
-            | Self::Ready
-            | Self::NoPr
-            | Self::KeepAlive
-            | Self::Install
-            | Self::New
-            | Self::NoMcp
-            | Self::Mcp
-            | Self::Max
-            | Self::ReviewBy => true,
-            Self::Full => false,
-        }
-    }
 }
 
 impl Options {
     /// Whether a task with these options begins its own work instead of going on with earlier work.
     pub fn starts_anew(&self) -> bool {
-        self.new || self.is_retry || self.base.is_some() || self.branch.is_some()
+        self.new || self.is_retry || self.is_review || self.base.is_some() || self.branch.is_some()
+    }
+
+    /// Whether they say nothing that a review does not heed.
+    pub fn are_of_a_review(&self) -> bool {
+        let heeded = Self {
+            model: self.model.clone(),
+            timeout_s: self.timeout_s,
+            max_cents: self.max_cents,
+            mcp: self.mcp.clone(),
+            no_mcp: self.no_mcp,
+            install: self.install,
+            full: self.full,
+            ..Self::default()
+        };
+        *self == heeded
     }
 
     /// Takes one option in. `Err` says what its value has to be.

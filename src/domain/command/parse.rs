@@ -176,10 +176,6 @@ impl<'a> Reader<'a> {
             let message = format!("There is no option {}.", shown(&format!("--{name}")));
             return Err(self.error(bad, (start, name.len() + 2), message, nearest.map(|n| format!("--{n}"))));
         };
-        if !option.is_available() {
-            let message = format!("This version does not offer --{name} yet.");
-            return Err(self.error(bad, (start, word.len()), message, None));
-        }
         if !option.takes_value() {
             if inline.is_some() {
                 let message = format!("--{name} takes no value.");

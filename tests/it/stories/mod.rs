@@ -15,6 +15,7 @@ mod on_pulls;
 mod operator_pages;
 mod outcomes;
 mod pages_are_safe;
+mod pull_reviews;
 mod real_agents;
 mod second_opinion;
 mod secrets_stay_secret;

@@ -119,7 +119,6 @@ fn values_are_checked() {
         ("/agent --branch $(id)", "--branch needs the name of the branch to make, not “$(id)”."),
         ("/agent --model= x", "--model needs a model name of the agent, such as `claude-sonnet-4-5`."),
         ("/agent --model '; rm'", "--model needs a model name of the agent, such as `claude-sonnet-4-5`, not “; rm”."),
-        ("/agent --full", "This version does not offer --full yet."),
     ] {
         assert_eq!(fault(text).message, message, "{text}");
     }

@@ -1,0 +1,188 @@
+//! What was remarked on a pull request before: nothing is said twice, what is fixed is settled, and what
+//! people decline stays declined.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::Finding;
+use crate::domain::diff::Diff;
+use crate::domain::text::count;
+
+/// A remark that was published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remark {
+    /// Of its file, the code that it is about and the kind of matter.
+    pub id: String,
+    pub path: String,
+    pub title: String,
+}
+
+/// One of an earlier review, as it stands now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    pub remark: Remark,
+    pub is_declined: bool,
+    /// Its file has changed since.
+    pub is_touched: bool,
+    /// GitHub's id of the conversation on it, while that is open.
+    pub talk: Option<String>,
+}
+
+/// What a review begins with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// The commit that this agent has reviewed, if what came since is all that it looks at.
+    pub since: Option<String>,
+    pub standing: Vec<Standing>,
+    /// Settled otherwise.
+    pub settled: BTreeSet<String>,
+}
+
+/// The conversation that one of our remarks began, as GitHub shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemarkTalk {
+    pub talk: String,
+    pub remark: String,
+    pub is_resolved: bool,
+    pub is_declined: bool,
+}
+
+/// The line by which a remark is recognised.
+pub fn remark_marker(id: &str) -> String {
+    format!("{MARKER}{id} -->")
+}
+
+const MARKER: &str = "<!-- hireling:remark=";
+const ID_LENGTH: usize = 16;
+
+/// The remark whose marker a text holds.
+pub fn marked(text: &str) -> Option<&str> {
+    let id = text.split(MARKER).nth(1)?.get(..ID_LENGTH)?;
+    id.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(id)
+}
+
+/// Whether somebody says that it stays as it is.
+pub fn declines(text: &str) -> bool {
+    let words = text.to_lowercase().replace('’', "'");
+    ["won't fix", "wont fix", "wontfix", "by design", "not a bug"].iter().any(|phrase| words.contains(phrase))
+}
+
+impl Finding {
+    /// Stays the same when code is reformatted or moves, and when the words of the remark change.
+    pub fn remark(&self, diff: &Diff) -> Remark {
+        let (path, rule) = (self.path.as_str(), self.rule.trim().to_lowercase());
+        let code = diff.code(path, self.line, self.last_line());
+        let words = if rule.is_empty() { self.title.trim().to_lowercase() } else { rule };
+        let hash = Sha256::digest([path, &code, &words].join("\0"));
+        let id = hex::encode(hash).chars().take(ID_LENGTH).collect();
+        Remark { id, path: path.to_owned(), title: self.title.trim().to_owned() }
+    }
+}
+
+impl Ledger {
+    fn knows(&self, id: &str) -> bool {
+        self.settled.contains(id) || self.standing.iter().any(|one| one.remark.id == id)
+    }
+
+    /// Leaves out what was said before, then or in this same answer.
+    pub fn fresh(&self, findings: Vec<Finding>, diff: &Diff) -> Vec<(Remark, Finding)> {
+        let mut said = BTreeSet::new();
+        let with_remark = findings.into_iter().map(|finding| (finding.remark(diff), finding));
+        with_remark.filter(|(remark, _)| !self.knows(&remark.id) && said.insert(remark.id.clone())).collect()
+    }
+
+    /// Those of the agent's list that can be settled: open ones whose file has changed.
+    pub fn fixed<'a>(&'a self, claimed: &[String]) -> Vec<&'a Standing> {
+        let is_fixed = |one: &&Standing| one.is_touched && !one.is_declined && claimed.contains(&one.remark.id);
+        self.standing.iter().filter(is_fixed).collect()
+    }
+
+    /// What the agent is told of it. Titles are its own words of then: data.
+    pub fn prompt(&self) -> Option<String> {
+        let list = |is_declined: bool| {
+            let lines = self.standing.iter().filter(|one| one.is_declined == is_declined);
+            let lines: Vec<String> = lines
+                .map(|one| format!("- {} {}: {}", one.remark.id, one.remark.path, one.remark.title.replace('\n', " ")))
+                .collect();
+            (!lines.is_empty()).then(|| lines.join("\n"))
+        };
+        let (open, declined) = (list(false), list(true));
+        let mut parts = Vec::new();
+        if let Some(open) = open {
+            parts.push(format!(
+                "These remarks of earlier reviews are open. Do not make them again; put the ids of those that the code at HEAD \
+                 settles into \"fixed\":\n{open}"
+            ));
+        }
+        if let Some(declined) = declined {
+            parts.push(format!("People decided against these; make neither them nor the like again:\n{declined}"));
+        }
+        (!parts.is_empty()).then(|| parts.join("\n\n"))
+    }
+
+    /// What became of earlier remarks, for the review's body.
+    pub fn settled_line(&self, fixed: usize) -> Option<String> {
+        (fixed > 0).then(|| format!("{} of earlier reviews {} settled.", count(fixed, "remark"), was(fixed)))
+    }
+}
+
+fn was(number: usize) -> &'static str {
+    if number == 1 { "is" } else { "are" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Severity;
+    use super::*;
+
+    fn finding(line: i64, rule: &str, title: &str) -> Finding {
+        Finding {
+            path: "a".into(),
+            line,
+            end_line: None,
+            severity: Severity::Low,
+            rule: rule.into(),
+            title: title.into(),
+            reason: String::new(),
+            suggestion: None,
+        }
+    }
+
+    fn diff(at: i64, code: &str) -> Diff {
+        Diff::read(&format!("diff --git a/a b/a\n--- a/a\n+++ b/a\n@@ -{at},0 +{at},1 @@\n+{code}\n"))
+    }
+
+    #[test]
+    fn a_remark_is_known_again_wherever_its_code_went() {
+        let (one, moved) = (diff(1, "let x = y;"), diff(9, "    let x  = y;"));
+        let first = finding(1, "unused", "x is never read").remark(&one);
+        assert_eq!(first.id, finding(9, " Unused ", "nobody reads x").remark(&moved).id);
+        assert_ne!(first.id, finding(1, "naming", "x is never read").remark(&one).id);
+        assert_ne!(first.id, finding(9, "unused", "x is never read").remark(&diff(9, "let x = z;")).id);
+        let body = format!("text\n{}", remark_marker(&first.id));
+        assert_eq!(marked(&body), Some(first.id.as_str()));
+        for foreign in ["", "<!-- hireling:remark=", "<!-- hireling:remark=../../../../../etc -->"] {
+            assert_eq!(marked(foreign), None);
+        }
+    }
+
+    #[test]
+    fn nothing_is_said_twice_and_only_what_was_touched_is_settled() {
+        let code = diff(1, "let x = y;");
+        let known = finding(1, "unused", "x").remark(&code);
+        let standing = |is_declined, is_touched| Ledger {
+            standing: vec![Standing { remark: known.clone(), is_declined, is_touched, talk: None }],
+            ..Ledger::default()
+        };
+        let findings = vec![finding(1, "unused", "x"), finding(1, "other", "y"), finding(1, "other", "z")];
+        let fresh = standing(false, false).fresh(findings, &code);
+        assert_eq!(fresh.iter().map(|(_, finding)| finding.title.as_str()).collect::<Vec<_>>(), ["y"]);
+        let claimed = [known.id.clone(), "0000000000000000".to_owned()];
+        assert_eq!(standing(false, true).fixed(&claimed).len(), 1);
+        assert!(standing(false, false).fixed(&claimed).is_empty() && standing(true, true).fixed(&claimed).is_empty());
+        assert!(standing(true, true).prompt().unwrap().starts_with("People decided"));
+        assert!(declines("Won’t fix, sorry") && !declines("I will fix it"));
+    }
+}
