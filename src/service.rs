@@ -300,6 +300,7 @@ fn settings(config: Config, registration: &Registration, address: SocketAddr) ->
     Settings {
         public_url: config.public_url.unwrap_or_else(|| format!("http://{address}")),
         allowed_accounts: config.allowed_accounts,
+        review_aliases: config.review_aliases,
         operator_key_accounts: config.operator_key_accounts,
         default_agent: config.default_agent,
         default_models: config.default_models,

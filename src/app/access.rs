@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use super::App;
-use crate::adapters::github::{GitHubError, Permission};
+use crate::adapters::github::GitHubError;
 use crate::domain::ids::{InstallationId, Millis, RepositoryId, TaskId, UserId};
+use crate::domain::permission::Permission;
 use crate::domain::person::{Person, SeenInstallation};
 use crate::domain::task::{Task, Thread};
 

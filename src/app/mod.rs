@@ -3,6 +3,7 @@
 //! `sweep` (tidy up).
 
 pub mod access;
+mod check_run;
 pub mod connectors;
 mod from_page;
 pub mod gateway;
@@ -13,6 +14,7 @@ pub mod live;
 pub mod log_writer;
 pub mod outbox;
 pub mod people;
+pub mod policy;
 pub mod receive;
 pub mod run_task;
 pub mod setup;
@@ -53,6 +55,8 @@ pub struct Settings {
     pub public_url: String,
     pub allowed_accounts: Option<Vec<String>>,
     pub operator_key_accounts: Option<Vec<String>>,
+    /// Team slugs and logins whose review request asks the bot.
+    pub review_aliases: Vec<String>,
     pub default_agent: String,
     /// By agent.
     pub default_models: HashMap<String, String>,

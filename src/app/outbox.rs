@@ -13,8 +13,9 @@ use super::run_task::retry_wait;
 use super::status_comment::CommentError;
 use crate::adapters::github::GitHubError;
 use crate::adapters::store::{DueEffect, Purpose};
+use crate::domain::ask::Reviewer;
 use crate::domain::effect::{Effect, Reaction};
-use crate::domain::ids::Millis;
+use crate::domain::ids::{Millis, RunId, TaskId};
 use crate::domain::markdown::capped;
 use crate::domain::reply::reply_marker;
 use crate::domain::run::{Run, RunFacts, Step};
@@ -149,19 +150,34 @@ impl App {
                 let body = format!("{marker}\n{}", self.redactor.redact(markdown));
                 Ok(github.reply_in_talk(&place, thread.issue, *first, &body).await?)
             }
-            Effect::FinalStatus { task, .. } => {
-                let Some(task) = self.store.task(task).await? else { return Ok(()) };
-                let run = self.store.latest_run(&task.id).await?.unwrap_or_else(|| Run {
-                    id: crate::domain::ids::RunId(String::new()),
-                    task: task.id.clone(),
-                    attempt: 0,
-                    step: Step::Settle,
-                    facts: RunFacts::default(),
-                    log_at: Default::default(),
-                    started_at: task.created_at,
-                });
-                self.write_status_comment(&task, &run, Purpose::Result).await
-            }
+            Effect::Check { task, .. } => self.show_check(task).await,
+            Effect::PolicyVerdict { commit, fault, .. } => self.show_policy(thread, commit, fault.as_deref()).await,
+            Effect::EndReviewRequest { reviewer, .. } => self.end_review_request(due, reviewer).await,
+            Effect::FinalStatus { task, .. } => self.final_status(task).await,
+        }
+    }
+
+    async fn final_status(&self, task: &TaskId) -> Result<(), CommentError> {
+        let Some(task) = self.store.task(task).await? else { return Ok(()) };
+        let run = self.store.latest_run(&task.id).await?.unwrap_or_else(|| Run {
+            id: RunId(String::new()),
+            task: task.id.clone(),
+            attempt: 0,
+            step: Step::Settle,
+            facts: RunFacts::default(),
+            log_at: Default::default(),
+            started_at: task.created_at,
+        });
+        self.write_status_comment(&task, &run, Purpose::Result).await
+    }
+
+    async fn end_review_request(&self, due: &DueEffect, reviewer: &Reviewer) -> Result<(), CommentError> {
+        self.take(due).await?;
+        let thread = due.effect.thread();
+        match self.github.end_review_request(&place(thread), thread.issue, reviewer).await {
+            // Taken back by somebody, or never there.
+            Err(GitHubError::Missing | GitHubError::Refused { status: 422, .. }) => Ok(()),
+            answer => Ok(answer?),
         }
     }
 

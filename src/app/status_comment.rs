@@ -2,7 +2,7 @@
 
 use super::App;
 use crate::adapters::github::GitHubError;
-use crate::adapters::store::{Purpose, StoreError, Verdict};
+use crate::adapters::store::{Asked, Purpose, StoreError, Verdict};
 use crate::domain::comment::{StatusComment, task_marker};
 use crate::domain::ids::{CommentId, Millis};
 use crate::domain::prompt::Inputs;
@@ -96,6 +96,25 @@ impl App {
                 if again == id { Err(GitHubError::Missing.into()) } else { Ok(()) }
             }
             answer => Ok(answer?),
+        }
+    }
+
+    /// Who asked for a task can stop it by a 👎 on its status comment.
+    pub(crate) async fn mind_thumb(&self, task: &Task) {
+        let Ok(Some(id)) = self.store.comment(&task.id).await else { return };
+        let (place, by) = (super::intake::place(&task.thread), task.requester.login.as_str());
+        match self.github.is_thumbed_down(&place, task.thread.issue, id, by).await {
+            Ok(true) => {
+                let now = self.clock.now();
+                if let Err(error) = self.store.cancel_one(task, &Asked { by, written_at: now, now }, &[]).await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a cancel was not stored");
+                }
+                let _ = self.signals.cancels.send(());
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::info!(error = %self.redactor.redact(&error.to_string()), "reactions cannot be read");
+            }
         }
     }
 

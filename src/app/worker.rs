@@ -11,14 +11,15 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use super::App;
-use super::run_task::{RunContext, run};
+use super::run_task::{RunContext, effects_of_end, run};
 use crate::adapters::store::{Claimed, Lease, StoreError};
-use crate::domain::effect::{Effect, Reaction};
 use crate::domain::failure::{Failure, cancelled};
 use crate::domain::ids::TaskId;
 use crate::domain::run::{Ending, Step};
 
 const LEASE: Duration = Duration::from_secs(60);
+/// What an agent that is cancelled gets to stop.
+const TO_STOP: Duration = Duration::from_secs(8);
 const RENEW_EVERY: Duration = Duration::from_secs(15);
 /// A worker stops this long before its lease is over.
 const MARGIN: Duration = Duration::from_secs(5);
@@ -79,13 +80,14 @@ async fn hold(app: Arc<App>, claimed: Claimed, stop: CancellationToken) {
     let Claimed { task, lease } = claimed;
     tracing::info!(agent = %task.agent, requester = %task.requester.login, "claimed");
     let id = task.id.clone();
-    let mut ctx = match Box::pin(RunContext::open(Arc::clone(&app), task, lease.clone())).await {
+    let (cancel, cancelled_by) = tokio::sync::watch::channel(None);
+    let mut ctx = match Box::pin(RunContext::open(Arc::clone(&app), task, lease.clone(), cancelled_by)).await {
         Ok(ctx) => ctx,
         Err(error) => return Box::pin(unreadable(&app, &lease, &id, &error)).await,
     };
     let span = tracing::info_span!("run", run.id = %ctx.run.id, attempt = ctx.run.attempt);
     let progress = ctx.progress();
-    let is_publishing = move || progress.load(Ordering::Relaxed) >= Step::Publish as u8;
+    let step = move || progress.load(Ordering::Relaxed);
     // A panic ends this run, not the worker.
     let mut work = tokio::spawn(
         async move {
@@ -107,7 +109,7 @@ async fn hold(app: Arc<App>, claimed: Claimed, stop: CancellationToken) {
             app.signals.tasks.notify_one();
             return;
         }
-        interruption = watch(&app, &lease, &stop, is_publishing) => interruption,
+        interruption = watch(&app, &lease, &stop, step, &cancel) => interruption,
     };
     work.abort();
     let _ = work.await;
@@ -134,7 +136,17 @@ async fn hold(app: Arc<App>, claimed: Claimed, stop: CancellationToken) {
 }
 
 /// Keeps the lease until something ends the holding.
-async fn watch(app: &App, lease: &Lease, stop: &CancellationToken, is_publishing: impl Fn() -> bool) -> Interruption {
+///
+/// An agent that is cancelled gets a moment to stop, and what it did is saved; whatever else a run does is
+/// broken off, but for a result that is being published.
+async fn watch(
+    app: &App,
+    lease: &Lease,
+    stop: &CancellationToken,
+    step: impl Fn() -> u8,
+    cancel: &tokio::sync::watch::Sender<Option<String>>,
+) -> Interruption {
+    let mut break_off_at = None;
     let mut cancels = app.signals.cancels.subscribe();
     let mut valid_until = tokio::time::Instant::now() + LEASE - MARGIN;
     loop {
@@ -146,9 +158,16 @@ async fn watch(app: &App, lease: &Lease, stop: &CancellationToken, is_publishing
         match renewed {
             Ok(by) => {
                 valid_until = asked_at + LEASE - MARGIN;
-                // A result that is being published is not taken back half-way.
-                if let Some(login) = by.filter(|_| !is_publishing()) {
-                    return Interruption::CancelledBy(login);
+                if let Some(login) = by.filter(|_| step() < Step::Publish as u8) {
+                    let is_working = step() == Step::Agent as u8;
+                    match break_off_at {
+                        None if is_working => {
+                            break_off_at = Some(asked_at + TO_STOP);
+                            let _ = cancel.send(Some(login));
+                        }
+                        Some(at) if !is_working || asked_at < at => {}
+                        _ => return Interruption::CancelledBy(login),
+                    }
                 }
             }
             Err(StoreError::LeaseLost) => return Interruption::LeaseLost,
@@ -156,6 +175,8 @@ async fn watch(app: &App, lease: &Lease, stop: &CancellationToken, is_publishing
         }
         tokio::select! {
             () = tokio::time::sleep(RENEW_EVERY) => {}
+            () = tokio::time::sleep_until(break_off_at.unwrap_or(valid_until)),
+                if break_off_at.is_some_and(|at| at > tokio::time::Instant::now()) => {}
             () = tokio::time::sleep_until(valid_until) => return Interruption::LeaseLost,
             () = stop.cancelled() => return Interruption::Stopping,
             asked = cancels.recv() => if matches!(asked, Err(RecvError::Closed)) {
@@ -176,10 +197,7 @@ async fn end_without_run(app: &Arc<App>, lease: &Lease, id: &TaskId, ending: End
         run.facts.ending = Some(ending.clone());
         app.store.record(lease, &run, &[], app.clock.now()).await?;
     }
-    let effects = [
-        Effect::FinalStatus { thread: task.thread.clone(), task: id.clone() },
-        Effect::SwapReaction { thread: task.thread, subject: task.subject, reaction: Reaction::of(ending.outcome) },
-    ];
+    let effects = effects_of_end(&task, &ending);
     app.store.settle(lease, &ending, &effects, app.clock.now()).await?;
     tracing::info!(outcome = ending.outcome.name(), "ended");
     app.signals.outbox.notify_one();

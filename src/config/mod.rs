@@ -59,6 +59,8 @@ pub struct Config {
     pub max_sandbox_duration: Duration,
     /// What sandboxes may reach.
     pub network: network::Rule,
+    /// Team slugs and logins whose review request asks the bot.
+    pub review_aliases: Vec<String>,
     pub max_messages_per_day: i64,
     pub cost_limits: CostLimits,
     pub max_concurrent_tasks: usize,
@@ -139,6 +141,7 @@ impl Config {
             agents,
             max_sandbox_duration: max_duration(&vars)?,
             network: network(&vars)?,
+            review_aliases: vars.list("REVIEW_ALIASES")?.unwrap_or_default(),
             max_messages_per_day: vars.number("MAX_MESSAGES_PER_DAY", 50, 1..=100_000)?,
             cost_limits: cost_limits(&vars)?,
             max_concurrent_tasks: usize::try_from(vars.number("MAX_CONCURRENT_TASKS", 8, 1..=1_000)?).unwrap_or(8),
@@ -271,7 +274,7 @@ fn metrics(vars: &Vars<'_>) -> Result<Option<SocketAddr>> {
 }
 
 /// Every setting that is read, in the order of the README's table. A test compares.
-pub const SETTINGS: [&str; 52] = [
+pub const SETTINGS: [&str; 53] = [
     "LISTEN_ADDR",
     "PORT",
     "PUBLIC_URL",
@@ -314,6 +317,7 @@ pub const SETTINGS: [&str; 52] = [
     "DEFAULT_MODELS",
     "AGENTS_FILE",
     "MAX_SANDBOX_DURATION",
+    "REVIEW_ALIASES",
     "MAX_MESSAGES_PER_DAY",
     "MAX_COST_PER_TASK",
     "MAX_COST_PER_PERSON",

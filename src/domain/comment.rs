@@ -1,14 +1,17 @@
 //! The status comment, the pull request and the commit message: pure text, made from a task and its
 //! run. Each holds its marker, by which it is found again.
 
+mod published;
+
 use std::time::Duration;
 
-use super::markdown::{capped, code, fenced, inline, quoted, title};
+use super::markdown::{capped, code, fenced, inline, quoted};
 use super::money::Usd;
-use super::prompt::Inputs;
 use super::run::{Ending, RunFacts, Step};
 use super::task::{Outcome, Task};
 use super::text::{count, cut_marked, duration};
+
+pub use published::{Beside, CommitMessage, PullText, commit_message, commit_trailer, pull_text};
 
 /// Items of the agent's to-do list that are shown.
 const MAX_PLAN: usize = 15;
@@ -152,6 +155,10 @@ impl StatusComment<'_> {
             return format!("🚀 **Done.** {agent} reviewed #{}: {remarks}.", self.task.thread.issue);
         }
         match (ending.outcome, &self.facts.pull, &self.facts.branch) {
+            (Outcome::Succeeded, ..) if self.facts.suggested.is_some() => {
+                let suggested = count(self.facts.suggested.unwrap_or_default(), "suggestion");
+                format!("🚀 **Done.** {agent} made {suggested} on #{}.", self.task.thread.issue)
+            }
             (Outcome::Succeeded, Some(pull), _) => {
                 let did = if self.facts.pull_was_there { "went on with" } else { "opened" };
                 format!("🚀 **Done.** {agent} {did} #{} with {changed}.", pull.number)
@@ -160,12 +167,15 @@ impl StatusComment<'_> {
                 format!("🚀 **Done.** {agent} pushed {changed} to {}.", code(branch))
             }
             (Outcome::Succeeded, None, None) => format!("🚀 **Done.** {reason}"),
-            (Outcome::NoChanges, ..) if !ending.reason.is_empty() => format!("👍 **Nothing to do.** {reason}"),
+            (Outcome::NoChanges, ..) if self.task.options.is_review => format!("👍 **Nothing new.** {reason}"),
             (Outcome::NoChanges, ..) => format!("👍 **Nothing to change.** {agent} ended without changing a file."),
             (Outcome::Failed, _, Some(branch)) if self.facts.commit.is_some() => {
                 format!("😕 **Failed.** {reason} The work so far is on the branch {}.", code(branch))
             }
             (Outcome::Failed, ..) => format!("😕 **Failed.** {reason}"),
+            (Outcome::Cancelled, _, Some(branch)) if self.facts.commit.is_some() => {
+                format!("😕 **Cancelled.** {reason} The work so far is on the branch {}.", code(branch))
+            }
             (Outcome::Cancelled, ..) => format!("😕 **Cancelled.** {reason}"),
             (Outcome::TimedOut, _, Some(branch)) if self.facts.commit.is_some() => {
                 format!("😕 **Out of time.** {reason} The work so far is on the branch {}.", code(branch))
@@ -270,6 +280,9 @@ pub fn in_talk(task: &Task, facts: &RunFacts, ending: &Ending, log_url: &str) ->
     let agent = code(&task.agent);
     let did = match (ending.outcome, &facts.commit) {
         (Outcome::Succeeded, Some(commit)) => format!("🚀 {agent} changed it in {commit}."),
+        (Outcome::Succeeded, None) if facts.suggested.is_some() => {
+            format!("🚀 {agent} made suggestions on this pull request.")
+        }
         (Outcome::Succeeded | Outcome::NoChanges, _) => format!("👍 {agent} looked at it and changed nothing."),
         _ => format!("😕 {agent} did not get it done: {}", inline(&ending.reason)),
     };
@@ -298,99 +311,6 @@ pub fn review_body(task: &Task, agent: &str, text: &str, log_url: &str) -> Strin
         format!("---\nAsked for by {} · [log]({log_url})\n{}", inline(&task.requester.login), review_marker(task)),
     ];
     capped(&parts.join("\n\n"), log_url)
-}
-
-/// Title and body of the pull request of a task.
-#[derive(Debug, PartialEq, Eq)]
-pub struct PullText {
-    pub title: String,
-    pub body: String,
-}
-
-/// Another agent that was asked the same in the same command.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Beside {
-    pub agent: String,
-    pub pull: Option<i64>,
-    /// Of its task's page.
-    pub url: String,
-}
-
-fn beside_line(beside: &[Beside]) -> String {
-    let names: Vec<String> = beside
-        .iter()
-        .map(|other| match other.pull {
-            Some(number) => format!("{} (#{number})", code(&other.agent)),
-            None => format!("{} ([its task]({}))", code(&other.agent), other.url),
-        })
-        .collect();
-    format!("The same was asked of {}.", names.join(", "))
-}
-
-pub fn pull_text(task: &Task, inputs: &Inputs, facts: &RunFacts, log_url: &str, beside: &[Beside]) -> PullText {
-    let request = if task.request.is_empty() { "fix this" } else { &task.request };
-    let what = facts.agent_text.as_deref().filter(|text| !text.trim().is_empty());
-    let mut parts = vec![
-        format!("### What\n\n{}", what.map_or("The agent left no summary.".to_owned(), |text| quoted(text, 20_000))),
-        format!(
-            "### Why\n\n{} asked on the issue:\n\n{}\n\nCloses #{}",
-            inline(&task.requester.login),
-            quoted(request, 4_000),
-            task.thread.issue
-        ),
-    ];
-    if !beside.is_empty() {
-        parts.push(beside_line(beside));
-    }
-    if !facts.held_back.is_empty() {
-        let list: Vec<String> = facts
-            .held_back
-            .iter()
-            .take(20)
-            .map(|held| format!("- {}: {}", code(&held.path), inline(&held.reason)))
-            .collect();
-        parts.push(format!("### Held back\n\n{}", list.join("\n")));
-    }
-    let model = facts.model.as_deref().map(|model| format!(" ({})", code(&cut_marked(model, 100)))).unwrap_or_default();
-    parts.push(format!(
-        "---\nMade by {}{model} for {} · [log]({log_url})\n<!-- hireling:task={} -->",
-        code(&task.agent),
-        inline(&task.requester.login),
-        task.id
-    ));
-    PullText { title: title(&inputs.title, 200), body: capped(&parts.join("\n\n"), log_url) }
-}
-
-/// Headline and body of the commit. The trailer tells which task made it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct CommitMessage {
-    pub headline: String,
-    pub body: String,
-}
-
-pub fn commit_message(task: &Task, inputs: &Inputs) -> CommitMessage {
-    CommitMessage {
-        headline: headline(task, inputs),
-        body: format!(
-            "Asked for by {login} and made by {agent}.\n\nCo-authored-by: {login} <{email}>\n{trailer}",
-            login = task.requester.login,
-            agent = task.agent,
-            email = task.requester.commit_email(),
-            trailer = commit_trailer(task),
-        ),
-    }
-}
-
-/// A follow-up and work on a pull request are about their own request, the first work about the issue.
-fn headline(task: &Task, inputs: &Inputs) -> String {
-    let is_more = inputs.follows.is_some() || inputs.pull.is_some();
-    let asked = task.request.lines().next().filter(|line| is_more && !line.trim().is_empty());
-    title(asked.unwrap_or(&inputs.title), 100)
-}
-
-/// By this line a commit is recognised as the task's own.
-pub fn commit_trailer(task: &Task) -> String {
-    format!("Hireling-Task: {}", task.id)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A delivery, as far as it matters to us, and the first sorting of it: what may start or change
 //! something is stored before it is answered, the rest costs no write.
 
+use super::ask::{Ask, PullNow};
 use super::command::could_hold_a_command;
 use super::decision::DecisionCode;
 use super::ids::{DeliveryId, InstallationId, Millis};
@@ -56,6 +57,10 @@ pub struct Notice {
     pub sender_is_bot: bool,
     pub writing: Option<Writing>,
     pub opening: Option<Opening>,
+    /// What is asked for without a comment, and when that was, by GitHub's clock.
+    pub ask: Option<Ask>,
+    pub asked_at: Millis,
+    pub pull: Option<PullNow>,
     pub installation_change: Option<InstallationChange>,
 }
 
@@ -78,7 +83,8 @@ pub enum Sorted {
 }
 
 /// Events the App asks for: exactly those that `sort` does not ignore by name.
-pub const USED_EVENTS: [&str; 4] = ["issue_comment", "issues", "pull_request_review", "pull_request_review_comment"];
+pub const USED_EVENTS: [&str; 5] =
+    ["issue_comment", "issues", "pull_request", "pull_request_review", "pull_request_review_comment"];
 /// Sent to every App without being asked for.
 pub const UNASKED_EVENTS: [&str; 1] = ["installation"];
 
@@ -86,6 +92,9 @@ pub fn sort(notice: &Notice, identity: &Identity) -> Sorted {
     use DecisionCode::{BotSender, Edited, EventNotUsed, NoCommand, OwnComment};
     if notice.installation_change.is_some() {
         return Sorted::Kept { meaning: None };
+    }
+    if let Some(ask) = &notice.ask {
+        return sort_ask(notice, ask, identity);
     }
     let begins = matches!(
         (notice.event.as_str(), notice.action.as_str()),
@@ -114,6 +123,21 @@ pub fn sort(notice: &Notice, identity: &Identity) -> Sorted {
     }
     let object = writing.subject.number(thread);
     Sorted::Kept { meaning: Some(format!("{}:{}:{object}", thread.repository, notice.event)) }
+}
+
+/// Closing counts whoever does it; all else has to be a person's wish.
+fn sort_ask(notice: &Notice, ask: &Ask, identity: &Identity) -> Sorted {
+    use DecisionCode::{BotSender, EventNotUsed, OwnComment};
+    let (Some(thread), Some(sender)) = (&notice.thread, &notice.sender) else { return Sorted::Ignored(EventNotUsed) };
+    if is_us(&sender.login, identity) {
+        return Sorted::Ignored(OwnComment);
+    }
+    if *ask != Ask::Closed && (notice.sender_is_bot || sender.login.ends_with("[bot]")) {
+        return Sorted::Ignored(BotSender);
+    }
+    let what = ask.meaning(notice.pull.as_ref());
+    // The same can be asked for again later: the event's own time tells that from its copies.
+    Sorted::Kept { meaning: Some(format!("{}#{}:{what}:{}", thread.repository, thread.issue, notice.asked_at.0)) }
 }
 
 fn is_us(login: &str, identity: &Identity) -> bool {

@@ -29,7 +29,9 @@ pub struct Shown {
 
 /// Where a hunk stands, and how many lines of it are still to come.
 #[derive(Default)]
-struct Hunk {
+pub(super) struct Hunk {
+    /// Of the old side: the first line, and how many.
+    old: (i64, i64),
     old_left: i64,
     new_left: i64,
     at: i64,
@@ -37,23 +39,27 @@ struct Hunk {
 
 impl Hunk {
     /// Of `@@ -a,b +c,d @@`.
-    fn begin(line: &str) -> Option<Self> {
+    pub(super) fn begin(line: &str) -> Option<Self> {
         let (ranges, _) = line.strip_prefix("@@ -")?.split_once(" @@")?;
         let (old, new) = ranges.split_once(" +")?;
         let range = |text: &str| {
             let (start, length) = text.split_once(',').unwrap_or((text, "1"));
             Some((start.parse::<i64>().ok()?, length.parse::<i64>().ok()?))
         };
-        let ((_, old_left), (at, new_left)) = (range(old)?, range(new)?);
-        Some(Self { old_left, new_left, at })
+        let (old, (at, new_left)) = (range(old)?, range(new)?);
+        Some(Self { old, old_left: old.1, new_left, at })
     }
 
-    fn is_open(&self) -> bool {
+    pub(super) fn old(&self) -> (i64, i64) {
+        self.old
+    }
+
+    pub(super) fn is_open(&self) -> bool {
         self.old_left > 0 || self.new_left > 0
     }
 
     /// Takes a line of the hunk in. Gives its number, if the new side has it.
-    fn take(&mut self, line: &str) -> Option<i64> {
+    pub(super) fn take(&mut self, line: &str) -> Option<i64> {
         match line.as_bytes().first() {
             Some(b'-') => {
                 self.old_left -= 1;
@@ -106,6 +112,16 @@ impl Diff {
     /// Whether all these lines of a file are shown: GitHub takes comments on no others.
     pub fn holds(&self, path: &str, from: i64, to: i64) -> bool {
         self.files.get(path).is_some_and(|file| (from..=to).all(|line| file.lines.contains_key(&line)))
+    }
+
+    /// A line of the new side, if it is shown.
+    pub fn line(&self, path: &str, number: i64) -> Option<&str> {
+        self.files.get(path)?.lines.get(&number).map(String::as_str)
+    }
+
+    /// Paths, each with its part of the text.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.files.iter().map(|(path, file)| (path.as_str(), file.text.as_str()))
     }
 
     /// These lines of a file, without what reformatting changes.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ask::Reviewer;
 use super::ids::TaskId;
 use super::task::{Outcome, Subject, Thread};
 
@@ -60,6 +61,24 @@ pub enum Effect {
         key: String,
         markdown: String,
     },
+    /// The check run of a task on a pull request, as the task then stands.
+    Check {
+        thread: Thread,
+        task: TaskId,
+        is_end: bool,
+    },
+    /// Whether the policy file that a pull request brings can be read.
+    PolicyVerdict {
+        thread: Thread,
+        commit: String,
+        fault: Option<String>,
+    },
+    /// A request for a review that is answered.
+    EndReviewRequest {
+        thread: Thread,
+        reviewer: Reviewer,
+        task: TaskId,
+    },
     /// The status comment in its last form.
     FinalStatus {
         thread: Thread,
@@ -74,6 +93,9 @@ impl Effect {
             | Self::SwapReaction { thread, .. }
             | Self::Reply { thread, .. }
             | Self::ReplyInTalk { thread, .. }
+            | Self::Check { thread, .. }
+            | Self::PolicyVerdict { thread, .. }
+            | Self::EndReviewRequest { thread, .. }
             | Self::FinalStatus { thread, .. } => thread,
         }
     }
@@ -94,12 +116,22 @@ impl Effect {
                 format!("swap:{}:{}", on(subject, thread), reaction.content())
             }
             Self::Reply { key, .. } | Self::ReplyInTalk { key, .. } => format!("reply:{key}"),
+            Self::Check { task, is_end, .. } => format!("check:{task}:{is_end}"),
+            Self::PolicyVerdict { thread, commit, .. } => format!("policy:{}:{commit}", thread.repository),
+            Self::EndReviewRequest { task, .. } => format!("asked:{task}"),
             Self::FinalStatus { task, .. } => format!("status:{task}"),
         }
     }
 
     /// Results are never held up by a scarce write budget; courtesies are.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::SwapReaction { .. } | Self::FinalStatus { .. } | Self::ReplyInTalk { .. })
+        matches!(
+            self,
+            Self::SwapReaction { .. }
+                | Self::FinalStatus { .. }
+                | Self::ReplyInTalk { .. }
+                | Self::EndReviewRequest { .. }
+                | Self::Check { is_end: true, .. }
+        )
     }
 }

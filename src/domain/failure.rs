@@ -86,8 +86,10 @@ pub enum Failure {
     GitHubUnavailable {
         waited: std::time::Duration,
     },
-    /// The commits of the pull request are in another repository.
-    ForkUnsupported,
+    /// Code from a fork is worked with only for those who may write, whatever a policy says (threat T04).
+    ForkOfStranger {
+        login: String,
+    },
     PullClosed,
     /// The answer is in no form that can be read.
     NoReview {
@@ -109,7 +111,7 @@ impl Failure {
             Self::AllHeldBack { .. }
             | Self::PermissionLost { .. }
             | Self::PushRefused { .. }
-            | Self::ForkUnsupported
+            | Self::ForkOfStranger { .. }
             | Self::PullClosed
             | Self::NoKey { .. }
             | Self::KeyUnusable { .. }
@@ -168,9 +170,9 @@ impl Failure {
             Self::GitHubUnavailable { waited } => {
                 plain(&format!("GitHub could not be reached for {}.", duration(*waited)))
             }
-            Self::ForkUnsupported => plain(
-                "This version works on branches of the repository itself; work on pull requests from forks is not offered yet.",
-            ),
+            Self::ForkOfStranger { login } => plain(&format!(
+                "On pull requests from forks, commands need write access to this repository, which {login} does not have."
+            )),
             Self::NoReview { agent, said } => {
                 (format!("{agent} ended without a review in the form that it was asked for."), said.clone())
             }

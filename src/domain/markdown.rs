@@ -32,6 +32,13 @@ pub fn fenced(text: &str) -> String {
     format!("{fence}text\n{}\n{fence}", text.trim_end_matches('\n'))
 }
 
+/// Lines that a reader can put in the place of those that a comment is about; each with its end.
+pub fn suggestion(lines: &str) -> String {
+    let longest = lines.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    format!("{fence}suggestion\n{lines}{fence}")
+}
+
 /// One line as an inline code span that nothing inside can close.
 pub fn code(text: &str) -> String {
     let line = text.replace(['\n', '\r'], " ");

@@ -3,7 +3,9 @@
 
 pub mod agent;
 pub mod agent_stream;
+pub mod ask;
 pub mod change;
+pub mod check;
 pub mod command;
 pub mod comment;
 pub mod connector;
@@ -21,7 +23,9 @@ pub mod manifest;
 pub mod markdown;
 pub mod money;
 pub mod network;
+pub mod permission;
 pub mod person;
+pub mod policy;
 pub mod preferences;
 pub mod project;
 pub mod prompt;
@@ -32,5 +36,6 @@ pub mod reply;
 pub mod review;
 pub mod run;
 pub mod secret;
+pub mod suggestion;
 pub mod task;
 pub mod text;

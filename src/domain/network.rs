@@ -146,7 +146,7 @@ fn host_of(url: &str) -> Option<String> {
     }
 }
 
-fn is_host(word: &str) -> bool {
+pub(super) fn is_host(word: &str) -> bool {
     let name = word.strip_prefix("*.").unwrap_or(word);
     name.len() <= 253
         && name.split('.').all(|label| {

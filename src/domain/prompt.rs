@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::diff::Shown;
+use super::policy::Terms;
 use super::pull::{PullAt, ReviewTalk};
 use super::review::FORM;
 use super::review::ledger::Ledger;
@@ -45,6 +46,9 @@ pub struct Inputs {
     /// What a review begins with.
     #[serde(default)]
     pub ledger: Ledger,
+    /// What the repository wants of the task.
+    #[serde(default)]
+    pub terms: Terms,
 }
 
 /// What a follow-up goes on with. `base_sha` is then the end of its branch, if that still stands.

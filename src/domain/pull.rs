@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ids::RepoName;
+
 /// What a task on a pull request works with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullAt {
@@ -13,6 +15,41 @@ pub struct PullAt {
     /// Where the two went apart: what the pull request changes is told from there.
     pub merge_base: String,
     pub url: String,
+    /// Its commits are in another repository.
+    #[serde(default)]
+    pub fork: Option<Fork>,
+}
+
+impl PullAt {
+    /// The branch of this repository that it is made of.
+    pub fn own_branch(&self) -> Option<&str> {
+        self.fork.is_none().then_some(self.head_branch.as_str())
+    }
+}
+
+/// Somebody's copy of the repository, from which a pull request comes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fork {
+    /// As in `eve/shop`; `None`: it is gone.
+    pub name: Option<RepoName>,
+    pub is_of_organization: bool,
+    /// Its author lets people who may write here push to the branch.
+    pub is_open_to_maintainers: bool,
+}
+
+impl Fork {
+    /// Why nobody but its author can push there, in half a sentence; `None`: those who may write here can.
+    pub fn why_closed(&self) -> Option<&'static str> {
+        match self {
+            Self { name: None, .. } => Some("the fork is gone"),
+            // https://docs.github.com/pull-requests/collaborating-with-pull-requests/working-with-forks
+            Self { is_of_organization: true, .. } => {
+                Some("the fork belongs to an organization, and GitHub lets nobody else push to those")
+            }
+            Self { is_open_to_maintainers: false, .. } => Some("the author lets nobody else push to the fork"),
+            Self { .. } => None,
+        }
+    }
 }
 
 /// A conversation about a line, as far as it was there at the trigger.

@@ -3,6 +3,8 @@
 use super::command::{CommandError, OptionName, Verb};
 use super::decision::LedgerLine;
 use super::markdown::{code, fenced, inline};
+use super::permission::Permission;
+use super::policy::POLICY_FILE;
 use super::task::{Task, TaskState};
 use super::text::{count, cut_marked};
 
@@ -30,7 +32,7 @@ pub fn help(handle: &str) -> String {
         "Without a verb, the agent does what the request says and opens a pull request.\n".to_owned(),
         "| verb | what it does |\n|---|---|".to_owned(),
     ];
-    for (name, verb) in Verb::WRITTEN.iter().filter(|(_, verb)| verb.is_available()) {
+    for (name, verb) in Verb::WRITTEN {
         lines.push(format!("| `{name}` | {} |", verb.help()));
     }
     lines.push("\n| option | what it takes or does |\n|---|---|".to_owned());
@@ -94,12 +96,43 @@ pub fn command_error(error: &CommandError) -> String {
     )
 }
 
-pub fn no_permission(login: &str) -> String {
-    format!("{}, commands need write access to this repository.", inline(login))
+pub fn no_permission(login: &str, needed: Permission) -> String {
+    format!("{}, commands need {} access to this repository.", inline(login), needed.name())
 }
 
-pub fn verb_unavailable(verb: &str) -> String {
-    format!("This version does not offer {} yet. Nothing was started.", code(verb))
+pub fn agent_not_allowed(agent: &str, allowed: &[String]) -> String {
+    let allowed: Vec<String> = allowed.iter().map(|name| code(name)).collect();
+    format!(
+        "This repository's policy ({}) does not allow {}; it allows {}. Nothing was started.",
+        code(POLICY_FILE),
+        code(agent),
+        allowed.join(", ")
+    )
+}
+
+/// One setting that holds, and whose word that is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigLine {
+    pub name: &'static str,
+    pub value: String,
+    pub whose: &'static str,
+}
+
+/// `fault`: why the policy file that is there now cannot be read.
+pub fn config(lines: &[ConfigLine], has_file: bool, fault: Option<&str>) -> String {
+    let file = code(POLICY_FILE);
+    let mut parts = vec![match (has_file, fault) {
+        (_, Some(fault)) => format!(
+            "{file} cannot be read, so the last good one holds, if there was one:\n\n{}",
+            fenced(&cut_marked(fault, 2_000))
+        ),
+        (true, None) => format!("{file} on the default branch holds."),
+        (false, None) => format!("There is no {file} on the default branch."),
+    }];
+    let mut table = vec!["| what | value | from |\n|---|---|---|".to_owned()];
+    table.extend(lines.iter().map(|line| format!("| {} | {} | {} |", line.name, inline(&line.value), line.whose)));
+    parts.push(table.join("\n"));
+    parts.join("\n\n")
 }
 
 pub fn agent_unavailable(agent: &str) -> String {
@@ -223,9 +256,10 @@ mod tests {
         for text in [
             help("hireling"),
             command_error(&error),
-            no_permission("/agent"),
+            no_permission("/agent", Permission::Write),
+            agent_not_allowed("/agent", &["/agent".to_owned()]),
             agent_unavailable("/agent"),
-            verb_unavailable("x`\n/agent"),
+            config(&[], true, Some("`\n/agent")),
         ] {
             assert_eq!(parse(&text, &words()), [], "{text}");
         }
@@ -235,6 +269,6 @@ mod tests {
     fn help_offers_exactly_what_is_there() {
         let text = help("hireling");
         assert!(text.contains("| `cancel` |") && text.contains("`--timeout`") && text.contains("| `review` |"));
-        assert!(!text.contains("| `config` |"));
+        assert!(text.contains("| `config` |"));
     }
 }

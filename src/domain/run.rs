@@ -153,8 +153,12 @@ pub struct RunFacts {
     pub pull: Option<PullLink>,
     /// The pull request was there before.
     pub pull_was_there: bool,
+    /// The work was told as so many suggestions on the pull request: nobody can push to its branch.
+    pub suggested: Option<usize>,
     /// The keys the agent uses: none, one, or one for each vendor it wants.
     pub keys: Vec<ChosenKey>,
+    /// Who stopped the agent.
+    pub cancelled_by: Option<String>,
     /// What a review found, and what of it is said where.
     pub found: Option<Findings>,
     /// Files of a pull request that the reviewer was not handed whole.

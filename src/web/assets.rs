@@ -1,8 +1,11 @@
 //! Style and scripts of the pages, within the program.
 
+use axum::Json;
 use axum::extract::Path;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+
+use crate::domain::policy;
 
 const ASSETS: [(&str, &str, &str); 3] = [
     ("icon.svg", "image/svg+xml", include_str!("assets/icon.svg")),
@@ -13,6 +16,11 @@ const ASSETS: [(&str, &str, &str); 3] = [
 /// Browsers ask for it where a page names none.
 pub async fn icon() -> Response {
     asset(Path("icon.svg".to_owned())).await
+}
+
+/// The form of `.github/hireling.yml`, for editors.
+pub async fn policy_schema() -> Response {
+    ([(header::CACHE_CONTROL, "public, max-age=600")], Json(policy::schema())).into_response()
 }
 
 pub async fn asset(Path(name): Path<String>) -> Response {

@@ -114,6 +114,7 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/gateway/{provider}/{*path}", any(gateway::call))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/policy.schema.json", get(assets::policy_schema))
         .with_state(Arc::clone(&web));
     let clock = Arc::clone(&web.app.clock);
     let people = pages().layer(axum::middleware::from_fn_with_state(Arc::clone(&web), counted)).with_state(web);

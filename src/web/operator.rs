@@ -15,6 +15,7 @@ use crate::domain::decision::DecisionCode;
 use crate::domain::ids::{DeliveryId, IssueNumber, RepoName};
 use crate::domain::listing::{DeliveryFilter, DeliveryLine, InstallationLine};
 use crate::domain::person::SignInWith;
+use crate::domain::policy::SeenPolicy;
 use crate::domain::text::cut_marked;
 
 const PER_PAGE: i64 = 50;
@@ -46,8 +47,14 @@ struct InstallationsPage {
 /// What an account has the App on.
 #[derive(Default)]
 struct Repositories {
-    names: Vec<String>,
+    found: Vec<RepositoryShown>,
     more: i64,
+}
+
+struct RepositoryShown {
+    name: String,
+    /// As last seen; nothing: nobody commanded there yet.
+    policy: Option<SeenPolicy>,
 }
 
 /// One line about the instance: whether it is as it should be, and what to do.
@@ -198,9 +205,13 @@ pub async fn installations(State(web): State<Arc<Web>>, me: Me, visitor: Visitor
 
 async fn repositories(web: &Web, line: &InstallationLine) -> Result<Repositories, String> {
     match web.app.github.repositories_of(line.id).await {
-        Ok((names, all)) => {
-            let more = all - i64::try_from(names.len()).unwrap_or(all);
-            Ok(Repositories { names, more })
+        Ok((named, all)) => {
+            let more = all - i64::try_from(named.len()).unwrap_or(all);
+            let mut found = Vec::with_capacity(named.len());
+            for (id, name) in named {
+                found.push(RepositoryShown { name, policy: web.app.store.policy(id).await.ok().flatten() });
+            }
+            Ok(Repositories { found, more })
         }
         Err(error) => Err(web.app.redactor.redact(&error.message())),
     }

@@ -23,10 +23,12 @@ pub enum Scope {
     Publish,
     /// Fetch the code; given to one Git call in the sandbox.
     Clone,
+    /// Show what becomes of a pull request beside its commits.
+    Checks,
 }
 
 impl Scope {
-    pub const ALL: [Self; 3] = [Self::Talk, Self::Publish, Self::Clone];
+    pub const ALL: [Self; 4] = [Self::Talk, Self::Publish, Self::Clone, Self::Checks];
 
     pub fn permissions(self) -> &'static [(&'static str, &'static str)] {
         match self {
@@ -35,6 +37,7 @@ impl Scope {
             }
             Self::Publish => &[("contents", "write"), ("metadata", "read"), ("pull_requests", "write")],
             Self::Clone => &[("contents", "read"), ("metadata", "read")],
+            Self::Checks => &[("checks", "write"), ("metadata", "read")],
         }
     }
 }

@@ -127,6 +127,20 @@ impl GitHub {
         self.call(place, Scope::Talk, Method::POST, &path, Some(&body)).await.map(|_| ())
     }
 
+    /// Whether somebody put 👎 on a comment.
+    pub async fn is_thumbed_down(
+        &self,
+        place: &Place<'_>,
+        issue: IssueNumber,
+        comment: CommentId,
+        login: &str,
+    ) -> Result<bool> {
+        let Some(path) = reactions_path(place, issue, Subject::IssueComment(comment)) else { return Ok(false) };
+        let list = format!("{path}?content=-1&per_page=100");
+        let found: Vec<ReactionAnswer> = self.list(place, Scope::Talk, &list, MAX_COMMENTS).await?;
+        Ok(found.into_iter().any(|one| one.user.is_some_and(|user| user.login == login)))
+    }
+
     /// Takes our own reaction away, if it is there.
     pub async fn unreact(
         &self,

@@ -3,6 +3,7 @@
 //! known where its effect is known, in `app`.
 
 mod auth;
+mod checks;
 mod commits;
 mod error;
 mod graphql;
@@ -34,7 +35,7 @@ pub use manifest::{Registered, convert};
 pub use payload::decode;
 pub use people::{ABOUT_PEOPLE, Owner};
 pub use pulls::{NewPull, Pull, PullInfo};
-pub use repos::{CommitInfo, Permission, Repository};
+pub use repos::{CommitInfo, File, Repository};
 
 pub type Result<T> = std::result::Result<T, GitHubError>;
 

@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 
+use crate::domain::ask::{Ask, PullNow, Reviewer};
 use crate::domain::delivery::{InstallationChange, Notice, Opening, Writing};
 use crate::domain::ids::{CommentId, InstallationId, IssueNumber, Millis, RepoName, RepositoryId, UserId};
 use crate::domain::prompt::Quoted;
@@ -19,6 +20,24 @@ struct Hook {
     pull_request: Option<Issue>,
     comment: Option<Comment>,
     review: Option<Comment>,
+    label: Option<Label>,
+    requested_reviewer: Option<User>,
+    requested_team: Option<Team>,
+}
+
+#[derive(Deserialize)]
+struct Label {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Team {
+    slug: String,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    sha: String,
 }
 
 #[derive(Deserialize)]
@@ -51,6 +70,14 @@ struct Issue {
     body: Option<String>,
     user: Option<User>,
     created_at: Option<String>,
+    updated_at: Option<String>,
+    #[serde(default)]
+    draft: bool,
+    head: Option<Head>,
+    #[serde(default)]
+    requested_reviewers: Vec<User>,
+    #[serde(default)]
+    requested_teams: Vec<Team>,
     /// Present on an issue that is a pull request.
     pull_request: Option<serde::de::IgnoredAny>,
     performed_via_github_app: Option<App>,
@@ -82,7 +109,9 @@ pub fn decode(event: &str, body: &[u8]) -> Option<Notice> {
         // A known field of an unknown form is no reason to refuse what GitHub sent.
         Err(_) => serde_json::from_slice::<serde::de::IgnoredAny>(body).ok().map(|_| Hook::default())?,
     };
-    let writing = writing(event, &hook);
+    let action = hook.action.clone().unwrap_or_default();
+    let ask = ask(event, &action, &hook);
+    let writing = writing(event, &hook).filter(|_| ask.is_none());
     let installation = hook.installation.as_ref().map(|found| InstallationId(found.id));
     let account = hook
         .repository
@@ -90,11 +119,14 @@ pub fn decode(event: &str, body: &[u8]) -> Option<Notice> {
         .and_then(|repository| repository.owner.as_ref())
         .or(hook.installation.as_ref().and_then(|found| found.account.as_ref()))
         .and_then(|owner| owner.login.clone());
-    let action = hook.action.clone().unwrap_or_default();
+    let about = hook.issue.as_ref().or(hook.pull_request.as_ref());
     Some(Notice {
+        ask,
+        asked_at: time(about.and_then(|about| about.updated_at.as_ref())),
+        pull: hook.pull_request.as_ref().map(pull_now),
         installation_change: installation_change(event, &action),
         thread: thread(&hook),
-        opening: hook.issue.as_ref().or(hook.pull_request.as_ref()).map(opening),
+        opening: about.map(opening),
         sender_is_bot: hook
             .sender
             .as_ref()
@@ -108,6 +140,29 @@ pub fn decode(event: &str, body: &[u8]) -> Option<Notice> {
         account: account.unwrap_or_default(),
         writing,
     })
+}
+
+fn ask(event: &str, action: &str, hook: &Hook) -> Option<Ask> {
+    let team = hook.requested_team.as_ref().map(of_team);
+    let reviewer = team.or_else(|| hook.requested_reviewer.as_ref().and_then(of_user));
+    Ask::of(event, action, hook.label.as_ref().map(|label| label.name.as_str()), reviewer)
+}
+
+fn of_team(team: &Team) -> Reviewer {
+    Reviewer { name: team.slug.clone(), is_team: true }
+}
+
+fn of_user(user: &User) -> Option<Reviewer> {
+    Some(Reviewer { name: user.login.clone()?, is_team: false })
+}
+
+fn pull_now(pull: &Issue) -> PullNow {
+    let teams = pull.requested_teams.iter().map(of_team);
+    PullNow {
+        head: pull.head.as_ref().map(|head| head.sha.clone()).unwrap_or_default(),
+        is_draft: pull.draft,
+        reviewers: pull.requested_reviewers.iter().filter_map(of_user).chain(teams).collect(),
+    }
 }
 
 /// A login is used in routes and in commit trailers.

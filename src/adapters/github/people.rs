@@ -4,8 +4,9 @@ use http::Method;
 use serde::Deserialize;
 
 use super::auth::NarrowTo;
-use super::{GitHub, GitHubError, Permission, Place, Result, Scope, segment};
-use crate::domain::ids::{InstallationId, UserId};
+use super::{GitHub, GitHubError, Place, Result, Scope, segment};
+use crate::domain::ids::{InstallationId, RepositoryId, UserId};
+use crate::domain::permission::Permission;
 
 /// What the App is asked about people, besides what `Scope` names: of an organization, and of who
 /// signs in.
@@ -21,6 +22,7 @@ pub struct Owner {
 #[derive(Deserialize)]
 struct PermissionAnswer {
     permission: String,
+    role_name: Option<String>,
     user: Option<UserAnswer>,
 }
 
@@ -46,6 +48,7 @@ struct RepositoriesAnswer {
 
 #[derive(Deserialize)]
 struct RepositoryName {
+    id: i64,
     full_name: String,
 }
 
@@ -56,12 +59,9 @@ struct AppAnswer {
 
 impl PermissionAnswer {
     fn permission(&self) -> Permission {
-        match self.permission.as_str() {
-            "admin" => Permission::Admin,
-            "write" | "maintain" => Permission::Write,
-            "read" | "triage" => Permission::Read,
-            _ => Permission::None,
-        }
+        // Organizations name roles of their own; the other field then tells what they come to.
+        let role = self.role_name.as_deref().and_then(Permission::parse);
+        role.or_else(|| Permission::parse(&self.permission)).unwrap_or(Permission::None)
     }
 }
 
@@ -107,13 +107,13 @@ impl GitHub {
     }
 
     /// Repositories of an installation, a hundred at most, and how many there are.
-    pub async fn repositories_of(&self, installation: InstallationId) -> Result<(Vec<String>, i64)> {
+    pub async fn repositories_of(&self, installation: InstallationId) -> Result<(Vec<(RepositoryId, String)>, i64)> {
         let narrow = NarrowTo { repository_ids: None, permissions: [("metadata", "read")].into() };
         let token = self.mint_narrowed(installation, &narrow).await?;
         let path = "/installation/repositories?per_page=100";
         let answer: RepositoriesAnswer = self.send::<()>(&token.value, Method::GET, path, None).await?.json()?;
-        let names = answer.repositories.into_iter().map(|repository| repository.full_name);
-        Ok((names.collect(), answer.total_count))
+        let found = answer.repositories.into_iter().map(|one| (RepositoryId(one.id), one.full_name));
+        Ok((found.collect(), answer.total_count))
     }
 
     pub async fn app_owner(&self) -> Result<Owner> {

@@ -6,6 +6,9 @@ use serde_json::json;
 
 use super::issues::User;
 use super::{GitHub, GitHubError, Place, Result, Scope, segment};
+use crate::domain::ask::Reviewer;
+use crate::domain::ids::{IssueNumber, RepoName, RepositoryId};
+use crate::domain::pull::Fork;
 use crate::domain::review::LineComment;
 
 const MAX_REVIEWS: usize = 1_000;
@@ -26,6 +29,7 @@ pub struct NewPull<'a> {
     pub title: &'a str,
     pub body: &'a str,
     pub draft: bool,
+    pub labels: &'a [String],
 }
 
 /// A pull request as it is now.
@@ -35,8 +39,8 @@ pub struct PullInfo {
     pub is_open: bool,
     pub head_branch: String,
     pub head_sha: String,
-    /// Its commits are in the repository itself, not in a fork.
-    pub is_of_repository: bool,
+    /// Where its commits are, if not in the repository itself.
+    pub fork: Option<Fork>,
     pub base_branch: String,
     pub base_sha: String,
 }
@@ -48,6 +52,8 @@ struct InfoAnswer {
     state: String,
     head: EndAnswer,
     base: EndAnswer,
+    #[serde(default)]
+    maintainer_can_modify: bool,
 }
 
 #[derive(Deserialize)]
@@ -61,6 +67,27 @@ struct EndAnswer {
 #[derive(Deserialize)]
 struct EndRepository {
     id: i64,
+    #[serde(default)]
+    full_name: String,
+    owner: Option<OwnerAnswer>,
+}
+
+#[derive(Deserialize)]
+struct OwnerAnswer {
+    #[serde(default)]
+    r#type: String,
+}
+
+impl InfoAnswer {
+    fn fork(&self, repository: RepositoryId) -> Option<Fork> {
+        let head = self.head.repo.as_ref();
+        let kind = head.and_then(|repo| repo.owner.as_ref()).map(|owner| owner.r#type.as_str());
+        head.is_none_or(|repo| repo.id != repository.0).then(|| Fork {
+            name: head.and_then(|repo| RepoName::parse(&repo.full_name)),
+            is_of_organization: kind == Some("Organization"),
+            is_open_to_maintainers: self.maintainer_can_modify,
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -134,9 +161,9 @@ impl GitHub {
         let path = format!("/repos/{}/pulls/{number}", place.name);
         let found: InfoAnswer = self.get(place, Scope::Talk, &path).await?;
         Ok(PullInfo {
+            fork: found.fork(place.repository),
             url: found.html_url,
             is_open: found.state == "open",
-            is_of_repository: found.head.repo.is_some_and(|repo| repo.id == place.repository.0),
             head_branch: found.head.r#ref,
             head_sha: found.head.sha,
             base_branch: found.base.r#ref,
@@ -206,6 +233,22 @@ impl GitHub {
         let body = json!({ "commit_id": commit, "event": "COMMENT", "body": body, "comments": comments });
         let made: ReviewAnswer = self.call(place, Scope::Publish, Method::POST, &path, Some(&body)).await?.json()?;
         Ok(made.id)
+    }
+
+    pub async fn add_labels(&self, place: &Place<'_>, pull: i64, labels: &[String]) -> Result<()> {
+        let path = format!("/repos/{}/issues/{pull}/labels", place.name);
+        self.call(place, Scope::Talk, Method::POST, &path, Some(&json!({ "labels": labels }))).await.map(|_| ())
+    }
+
+    /// A team's or a person's review is not asked for any more.
+    pub async fn end_review_request(&self, place: &Place<'_>, pull: IssueNumber, reviewer: &Reviewer) -> Result<()> {
+        let path = format!("/repos/{}/pulls/{pull}/requested_reviewers", place.name);
+        let (people, teams) = match reviewer.is_team {
+            true => (vec![], vec![&reviewer.name]),
+            false => (vec![&reviewer.name], vec![]),
+        };
+        let body = json!({ "reviewers": people, "team_reviewers": teams });
+        self.call(place, Scope::Talk, Method::DELETE, &path, Some(&body)).await.map(|_| ())
     }
 
     /// Takes a pull request out of draft, if it is one.

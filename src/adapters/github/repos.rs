@@ -1,19 +1,12 @@
 //! Repositories: what they are, who may write, where their branches stand.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{GitHub, GitHubError, Place, Result, Scope, segment};
-
-/// What a person may do in a repository, by the permission endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Permission {
-    None,
-    Read,
-    Write,
-    Admin,
-}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repository {
@@ -36,6 +29,22 @@ struct RepositoryAnswer {
     #[serde(default)]
     private: bool,
     visibility: Option<String>,
+}
+
+/// A file of a repository, as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    pub sha: String,
+    pub text: String,
+}
+
+#[derive(Deserialize)]
+struct FileAnswer {
+    sha: String,
+    #[serde(default)]
+    content: String,
+    #[serde(default)]
+    encoding: String,
 }
 
 #[derive(Deserialize)]
@@ -69,6 +78,23 @@ impl GitHub {
             None => !answer.private,
         };
         Ok(Repository { default_branch: answer.default_branch, is_public })
+    }
+
+    /// A small file at a revision, or on the default branch.
+    pub async fn file(&self, place: &Place<'_>, path: &str, at: Option<&str>) -> Result<Option<File>> {
+        let at = at.map(|at| format!("?ref={}", segment(at))).unwrap_or_default();
+        let route = format!("/repos/{}/contents/{}{at}", place.name, segment(path));
+        match self.get::<FileAnswer>(place, Scope::Talk, &route).await {
+            Ok(answer) => {
+                let content: String = answer.content.split_whitespace().collect();
+                // Above a megabyte GitHub leaves the content out.
+                let bytes = if answer.encoding == "base64" { STANDARD.decode(content).ok() } else { None };
+                let text = bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+                Ok(Some(File { sha: answer.sha, text }))
+            }
+            Err(GitHubError::Missing) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The commit a branch points to.

@@ -18,6 +18,7 @@ mod log_entries;
 mod open;
 mod outbox;
 mod people;
+mod policies;
 mod rows;
 mod runs;
 mod sessions;

@@ -44,13 +44,29 @@ macro_rules! migrations {
         [$(($name, include_str!(concat!("../../../migrations/", $engine, "/", $name, ".sql")))),*]
     };
 }
-const SQLITE: [(&str, &str); 6] = migrations!(
+const SQLITE: [(&str, &str); 7] = migrations!(
     "sqlite",
-    ["0001_init", "0002_sandboxes", "0003_keys_and_spending", "0004_follow_ups", "0005_connectors", "0006_people"]
+    [
+        "0001_init",
+        "0002_sandboxes",
+        "0003_keys_and_spending",
+        "0004_follow_ups",
+        "0005_connectors",
+        "0006_people",
+        "0007_policies"
+    ]
 );
-const POSTGRES: [(&str, &str); 6] = migrations!(
+const POSTGRES: [(&str, &str); 7] = migrations!(
     "postgres",
-    ["0001_init", "0002_sandboxes", "0003_keys_and_spending", "0004_follow_ups", "0005_connectors", "0006_people"]
+    [
+        "0001_init",
+        "0002_sandboxes",
+        "0003_keys_and_spending",
+        "0004_follow_ups",
+        "0005_connectors",
+        "0006_people",
+        "0007_policies"
+    ]
 );
 
 /// Number of the last migration.

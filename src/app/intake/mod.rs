@@ -2,7 +2,9 @@
 //! the decision, the tasks and the answers are one transaction.
 
 mod answers;
+mod asks;
 mod plan;
+mod sender;
 mod work;
 
 use std::collections::BTreeMap;
@@ -15,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use super::App;
 use super::from_page::RETRY_EVENT;
 use super::keys::Payer;
-use crate::adapters::github::{GitHubError, Permission, Place, decode};
+use super::policy::{Holding, PolicyError};
+use crate::adapters::github::{GitHubError, Place, decode};
 use crate::adapters::store::{Admission, Admit, Decision, Limits, PendingDelivery, StoreError};
 use crate::domain::command::{Vocabulary, parse};
 use crate::domain::decision::DecisionCode;
@@ -36,13 +39,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const MAX_UNDER_WAY: usize = 64;
 /// Tasks queued or running in one repository at most.
 const MAX_WAITING: i64 = 50;
-/// Replies on one thread in an hour at most: two bots that answer each other end here (threat T12).
-const MAX_REPLIES_PER_HOUR: i64 = 20;
-
-/// How often GitHub is asked for a permission that it refuses to tell (fault F25).
-const TRIES_OF_PERMISSION: i64 = 3;
-/// … and for this long after the delivery at least.
-const SETTLING: Duration = Duration::from_secs(15);
 
 /// Why a decision could not be made now.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +58,18 @@ struct Case<'a> {
     account: &'a str,
     /// Of the sender, once it is known that something is wanted.
     preferences: Preferences,
+    /// What the repository wants.
+    holding: Holding,
     now: Millis,
+}
+
+impl From<PolicyError> for Hindrance {
+    fn from(error: PolicyError) -> Self {
+        match error {
+            PolicyError::GitHub(error) => Self::GitHub(error),
+            PolicyError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 impl Case<'_> {
@@ -194,13 +201,17 @@ impl App {
         if let Sorted::Ignored(code) = sort(&notice, &identity) {
             return self.record(pending, code, serde_json::Value::Null, &[]).await;
         }
+        if let Some(ask) = &notice.ask {
+            return self.decide_ask(pending, &notice, ask).await;
+        }
         let (Some(thread), Some(sender), Some(writing)) = (&notice.thread, &notice.sender, &notice.writing) else {
             return self.record(pending, DecisionCode::NoCommand, serde_json::Value::Null, &[]).await;
         };
-        let now = self.clock.now();
-        let preferences = Preferences::default();
-        let case = Case { pending, thread, sender, writing, account: &notice.account, preferences, now };
-        self.decide_commands(&case, identity.handle).await
+        if parse(&writing.text, &self.vocabulary(&identity.handle)).is_empty() {
+            return self.record(pending, DecisionCode::NoCommand, serde_json::Value::Null, &[]).await;
+        }
+        let case = self.case((pending, thread, sender), writing, &notice.account).await?;
+        self.decide_commands(&case, &identity.handle).await
     }
 
     async fn refusal_by_account(
@@ -217,19 +228,25 @@ impl App {
         Ok(stopped.then_some(DecisionCode::InstallationSuspended))
     }
 
-    async fn decide_commands(&self, case: &Case<'_>, handle: String) -> Result<(), Hindrance> {
-        let commands = parse(&case.writing.text, &self.vocabulary(&handle));
-        if commands.is_empty() {
-            return self.record(case.pending, DecisionCode::NoCommand, serde_json::Value::Null, &[]).await;
-        }
+    /// A delivery with what is known of its sender and its repository.
+    async fn case<'a>(
+        &self,
+        (pending, thread, sender): (&'a PendingDelivery, &'a Thread, &'a Requester),
+        writing: &'a Writing,
+        account: &'a str,
+    ) -> Result<Case<'a>, Hindrance> {
+        let holding = self.policy_of(&place(thread)).await?;
+        let preferences = self.preferences_of(sender).await?;
+        Ok(Case { pending, thread, sender, writing, account, preferences, holding, now: self.clock.now() })
+    }
+
+    async fn decide_commands(&self, case: &Case<'_>, handle: &str) -> Result<(), Hindrance> {
         let permission = self.permission_of(case).await?;
-        if permission < Permission::Write {
-            let effects = self.refuse_sender(case, permission).await?;
-            let facts = serde_json::json!({ "permission": format!("{permission:?}").to_lowercase() });
-            return self.record(case.pending, DecisionCode::NoPermission, facts, &effects).await;
+        if permission < case.holding.policy.who() {
+            return self.turn_away(case, permission, true).await;
         }
-        let case = &Case { preferences: self.preferences_of(case.sender).await?, ..*case };
-        let plan = self.plan(case, &handle, commands).await?;
+        let commands = parse(&case.writing.text, &self.vocabulary(handle));
+        let plan = self.plan(case, handle, commands).await?;
         self.carry_out(case, plan).await
     }
 
@@ -239,69 +256,13 @@ impl App {
 
     /// The agent of a command that names none.
     fn default_agent_of(&self, case: &Case<'_>) -> String {
-        let own = case.preferences.agent.as_deref().filter(|name| self.settings.agent(name).is_some());
-        own.unwrap_or(&self.settings.default_agent).to_owned()
-    }
-
-    async fn permission_of(&self, case: &Case<'_>) -> Result<Permission, Hindrance> {
-        let asked = self.github.permission(&place(case.thread), &case.sender.login).await;
-        self.settled_permission(case, asked)
-    }
-
-    fn settled_permission(
-        &self,
-        case: &Case<'_>,
-        asked: Result<Permission, GitHubError>,
-    ) -> Result<Permission, Hindrance> {
-        match asked {
-            // GitHub keeps saying no to the question itself: then nobody is let in.
-            Err(error)
-                if !error.is_passing()
-                    && case.pending.attempts >= TRIES_OF_PERMISSION
-                    && case.now.since(case.pending.received_at) > SETTLING =>
-            {
-                Ok(Permission::None)
-            }
-            answer => Ok(answer?),
-        }
-    }
-
-    /// People who may read the repository are told why nothing happens.
-    async fn refuse_sender(&self, case: &Case<'_>, permission: Permission) -> Result<Vec<Effect>, Hindrance> {
-        if permission < Permission::Read {
-            return Ok(Vec::new());
-        }
-        let mut effects = vec![Effect::React {
-            thread: case.thread.clone(),
-            subject: case.writing.subject,
-            reaction: Reaction::Confused,
-        }];
-        effects.push(self.reply(case, "permission", reply::no_permission(&case.sender.login)));
-        self.without_flood(case.thread, effects, case.now).await
-    }
-
-    /// Drops replies where too many were given within the hour.
-    async fn without_flood(
-        &self,
-        thread: &Thread,
-        effects: Vec<Effect>,
-        now: Millis,
-    ) -> Result<Vec<Effect>, Hindrance> {
-        let hour_ago = Millis(now.0 - 3_600_000);
-        let mut room =
-            MAX_REPLIES_PER_HOUR - self.store.replies_since(thread.repository, thread.issue, hour_ago).await?;
-        let mut kept = Vec::new();
-        for effect in effects {
-            if matches!(effect, Effect::Reply { .. }) {
-                room -= 1;
-                if room < 0 {
-                    tracing::warn!(repo = %thread.name, issue = %thread.issue, "too many replies on one thread; one was left out");
-                    continue;
-                }
-            }
-            kept.push(effect);
-        }
-        Ok(kept)
+        let is_here = |name: &&String| self.settings.agent(name).is_some();
+        let policy = &case.holding.policy;
+        let own = case.preferences.agent.as_ref().filter(is_here).filter(|name| policy.allows(name));
+        let wanted = policy.agent.as_ref().filter(is_here).or(own);
+        let first_allowed = policy.agents.iter().flatten().find(is_here);
+        let fallback = Some(&self.settings.default_agent).filter(|name| policy.allows(name)).or(first_allowed);
+        wanted.or(fallback).unwrap_or(&self.settings.default_agent).clone()
     }
 
     fn reply(&self, case: &Case<'_>, what: &str, markdown: String) -> Effect {
@@ -316,6 +277,7 @@ impl App {
             return self.record(case.pending, code, facts, &effects).await;
         }
         let per_day = case.preferences.per_day(self.settings.max_per_day);
+        let per_day = case.holding.policy.limits.per_day.map_or(per_day, |most| per_day.min(most.into()));
         let limits = Limits { per_day, waiting: MAX_WAITING };
         let decision =
             Decision { seq: case.pending.seq, code, facts: facts.to_string(), at: case.now, effects: &effects };

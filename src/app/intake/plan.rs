@@ -45,7 +45,10 @@ impl Plan {
             (true, false, true) => None,
         };
         let react = |reaction| Effect::React { thread: case.thread.clone(), subject: case.writing.subject, reaction };
-        reaction.map(react).into_iter().chain(self.replies.iter().cloned()).collect()
+        let tasks = self.tasks.iter().filter(|task| task.thread.is_pull);
+        let check =
+            |task: &NewTask| Effect::Check { thread: case.thread.clone(), task: task.id.clone(), is_end: false };
+        reaction.map(react).into_iter().chain(self.replies.iter().cloned()).chain(tasks.map(check)).collect()
     }
 }
 
@@ -66,12 +69,6 @@ impl App {
                         CommandErrorKind::BadOption => DecisionCode::BadOption,
                     });
                     plan.replies.push(self.reply(case, &key, reply::command_error(&error)));
-                }
-                Ok(command) if !command.verb.is_available() => {
-                    let name =
-                        Verb::WRITTEN.iter().find(|(_, verb)| *verb == command.verb).map_or("", |(name, _)| name);
-                    plan.refusals.push(DecisionCode::PolicyForbids);
-                    plan.replies.push(self.reply(case, &key, reply::verb_unavailable(name)));
                 }
                 Ok(command) if matches!(command.verb, Verb::Work | Verb::Review) => {
                     self.plan_work(case, &mut plan, &key, ordinal, command).await?;
@@ -107,7 +104,8 @@ impl App {
                     _ => None,
                 }
             }
-            Verb::Work | Verb::Review | Verb::Retry | Verb::Continue | Verb::Config => None,
+            Verb::Config => Some(self.config_answer(case)),
+            Verb::Work | Verb::Review | Verb::Retry | Verb::Continue => None,
         };
         plan.answered = true;
         plan.replies.extend(markdown.map(|markdown| self.reply(case, key, markdown)));

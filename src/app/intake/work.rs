@@ -2,7 +2,6 @@
 
 use super::plan::Plan;
 use super::{Case, Hindrance, place};
-use crate::adapters::github::Permission;
 use crate::adapters::store::PendingDelivery;
 use crate::app::App;
 use crate::app::from_page::RetryAsked;
@@ -13,6 +12,7 @@ use crate::domain::delivery::Writing;
 use crate::domain::failure::no_key;
 use crate::domain::ids::TaskId;
 use crate::domain::key::ChosenKey;
+use crate::domain::permission::Permission;
 use crate::domain::reply;
 use crate::domain::task::{NewTask, Task};
 
@@ -38,6 +38,16 @@ fn is_metered(keys: &[ChosenKey]) -> bool {
 fn branch_for(command: &Command, agent: &str) -> Option<String> {
     let branch = command.options.branch.as_ref()?;
     Some(if command.agents.len() > 1 { format!("{branch}-{agent}") } else { branch.clone() })
+}
+
+/// What a command leaves open, as the repository wants it, then as its writer does.
+fn completed(case: &Case<'_>, options: Options, agent: &Agent) -> Options {
+    let asked_max = options.max_cents;
+    let by_policy = case.holding.policy.complete(options, &agent.name, !case.thread.is_pull);
+    let options = case.preferences.complete(by_policy, &agent.name);
+    // What spends nothing needs no ceiling.
+    let max_cents = if agent.access.is_empty() { asked_max } else { options.max_cents };
+    Options { max_cents, ..options }
 }
 
 /// The same once more.
@@ -89,7 +99,8 @@ impl App {
                 continue;
             };
             let options = Options { branch: branch_for(&command, &name), ..command.options.clone() };
-            let options = Options { is_review, ..case.preferences.complete(options, &name) };
+            let options = Options { is_review, ..options };
+            let options = completed(case, options, agent);
             if let Some((code, markdown)) = self.why_not(case, agent, &options).await? {
                 plan.refusals.push(code);
                 plan.replies.push(self.reply(case, &key, markdown));
@@ -151,7 +162,7 @@ impl App {
                 plan.replies.push(self.reply(case, &key, reply::agent_unavailable(&last.agent)));
                 continue;
             };
-            let wanted = self.wanted_again(case, &command, last);
+            let wanted = self.wanted_again(case, &command, last, agent);
             match self.why_not(case, agent, &wanted.options).await? {
                 Some((code, markdown)) => {
                     plan.refusals.push(code);
@@ -180,22 +191,13 @@ impl App {
             author: asked.by.id.0,
             via_app: None,
         };
-        let case = Case {
-            pending,
-            thread: &task.thread,
-            sender: &asked.by,
-            writing: &writing,
-            account: &task.thread.name.owner,
-            preferences: self.preferences_of(&asked.by).await?,
-            now: self.clock.now(),
-        };
+        let case = self.case((pending, &task.thread, &asked.by), &writing, &task.thread.name.owner).await?;
         if let Some(code) = self.refusal_by_account(case.account, Some(case.thread.installation)).await? {
             return self.record(pending, code, serde_json::json!({ "account": case.account }), &[]).await;
         }
         let permission = self.permission_to_retry(&case).await?;
-        if permission < Permission::Write {
-            let effects = self.refuse_sender(&case, permission).await?;
-            return self.record(pending, DecisionCode::NoPermission, serde_json::Value::Null, &effects).await;
+        if permission < case.holding.policy.who() {
+            return self.turn_away(&case, permission, true).await;
         }
         if !task.state.is_finished() {
             return self.record(pending, DecisionCode::Duplicate, serde_json::Value::Null, &[]).await;
@@ -223,18 +225,20 @@ impl App {
         self.settled_permission(case, asked)
     }
 
-    fn wanted_again(&self, case: &Case<'_>, command: &Command, last: &Task) -> Wanted {
+    fn wanted_again(&self, case: &Case<'_>, command: &Command, last: &Task, agent: &Agent) -> Wanted {
         match command.verb {
             Verb::Retry => again(last),
             _ => {
-                let options = Options { branch: branch_for(command, &last.agent), ..command.options.clone() };
+                let is_review = last.options.is_review;
+                let branch = branch_for(command, &last.agent);
+                let options = Options { branch, is_review, ..command.options.clone() };
                 Wanted {
                     agent: last.agent.clone(),
                     request: match command.request.trim() {
                         "" => GO_ON.to_owned(),
                         request => self.redactor.redact(request),
                     },
-                    options: case.preferences.complete(options, &last.agent),
+                    options: completed(case, options, agent),
                     inputs_of: None,
                 }
             }
@@ -248,6 +252,11 @@ impl App {
         agent: &Agent,
         options: &Options,
     ) -> Result<Option<(DecisionCode, String)>, Hindrance> {
+        let policy = &case.holding.policy;
+        if !policy.allows(&agent.name) {
+            let allowed = policy.agents.as_deref().unwrap_or_default();
+            return Ok(Some((DecisionCode::PolicyForbids, reply::agent_not_allowed(&agent.name, allowed))));
+        }
         if let Some(Err(fault)) = options.model.as_deref().map(|model| agent.check_model(model)) {
             return Ok(Some((DecisionCode::BadOption, reply::bad_model(&fault))));
         }

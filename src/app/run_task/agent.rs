@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use tokio::sync::watch;
 
 use super::RunContext;
 use super::launch::start;
@@ -69,6 +70,7 @@ pub(super) async fn follow(
 ) -> Result<Exit, Stop> {
     let app = std::sync::Arc::clone(&ctx.app);
     let mut output = app.sandbox.output(sandbox, command);
+    let mut cancelled = ctx.cancelled.clone();
     let mut flush = tokio::time::interval(FLUSH_EVERY);
     flush.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // The first look comes early, for those who wait for it.
@@ -95,6 +97,11 @@ pub(super) async fn follow(
                 }
                 None => break,
             },
+            Ok(by) = wanted_by(&mut cancelled), if ctx.run.facts.cancelled_by.is_none() => {
+                ctx.run.facts.cancelled_by = Some(by);
+                ctx.record(&[]).await?;
+                stop(ctx, sandbox, command).await;
+            }
             _ = flush.tick(), if !reader.is_idle(ctx) => {
                 reader.flush(ctx).await?;
                 // Storing takes time, too: what has come meanwhile is read before the next.
@@ -104,6 +111,7 @@ pub(super) async fn follow(
                 let running = app.store.running(Some(ctx.task.thread.installation)).await.unwrap_or(1);
                 let every = PROGRESS_EVERY.saturating_mul(u32::try_from(running).unwrap_or(1).max(1));
                 reader.show(ctx).await;
+                app.mind_thumb(&ctx.task).await;
                 shown_at = tokio::time::Instant::now() + every - PROGRESS_EVERY;
             }
         }
@@ -120,6 +128,12 @@ pub(super) async fn follow(
     .await
 }
 
+/// Who wants the agent stopped.
+async fn wanted_by(cancelled: &mut watch::Receiver<Option<String>>) -> Result<String, watch::error::RecvError> {
+    let by = cancelled.wait_for(Option::is_some).await?;
+    Ok(by.clone().unwrap_or_default())
+}
+
 /// The stream has waited passing trouble out already: what is left is final.
 fn after_unreadable_output(error: &SandboxError) -> Stop {
     match error {
@@ -129,9 +143,9 @@ fn after_unreadable_output(error: &SandboxError) -> Stop {
     }
 }
 
-/// Ends an agent that waits in vain. Where that fails, its time limit ends it.
+/// Ends an agent that waits in vain, or that somebody stops. Where that fails, its time limit ends it.
 async fn stop(ctx: &RunContext, sandbox: &SandboxId, command: &CommandId) {
-    tracing::info!("the agent waits in vain; it is stopped");
+    tracing::info!("the agent is stopped");
     if let Err(error) = ctx.app.sandbox.kill(sandbox, command).await {
         tracing::warn!(error = %ctx.redacted(&error.to_string()), "the agent was not stopped");
     }

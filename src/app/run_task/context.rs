@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::patience::{BEFORE_WORK, Stop};
 use super::retry_wait;
 use crate::adapters::github::Place;
@@ -37,13 +39,20 @@ pub struct RunContext {
     secrets: Vec<Secret>,
     /// The step, for the worker: a result that is being published is not cancelled any more.
     progress: Arc<AtomicU8>,
+    /// Who wants the agent stopped, once somebody does.
+    pub(super) cancelled: watch::Receiver<Option<String>>,
     /// When the step began, or was taken up here.
     step_since: Millis,
 }
 
 impl RunContext {
     /// Takes up the stored run of a claimed task, or begins its first.
-    pub async fn open(app: Arc<App>, task: Task, lease: Lease) -> Result<Self, StoreError> {
+    pub async fn open(
+        app: Arc<App>,
+        task: Task,
+        lease: Lease,
+        cancelled: watch::Receiver<Option<String>>,
+    ) -> Result<Self, StoreError> {
         let run = match app.store.latest_run(&task.id).await? {
             Some(run) => run,
             None => app.store.begin_run(&lease, RunId(app.clock.new_id()), 1, app.clock.now()).await?,
@@ -55,7 +64,7 @@ impl RunContext {
         let redactor = app.redactor.clone();
         let progress = Arc::new(AtomicU8::new(run.step as u8));
         let step_since = app.clock.now();
-        Ok(Self { app, task, lease, run, inputs, redactor, secrets: Vec::new(), progress, step_since })
+        Ok(Self { app, task, lease, run, inputs, redactor, secrets: Vec::new(), progress, cancelled, step_since })
     }
 
     /// A view of the step that stays valid while the run goes on.

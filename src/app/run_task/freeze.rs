@@ -3,6 +3,7 @@
 use super::RunContext;
 use super::patience::{BEFORE_WORK, Stop};
 use super::start::{Start, start};
+use crate::domain::policy::POLICY_FILE;
 use crate::domain::prompt::{Inputs, Quoted, ThreadText};
 use crate::domain::pull::ReviewTalk;
 
@@ -10,11 +11,13 @@ pub(super) async fn freeze(ctx: &mut RunContext) -> Result<(), Stop> {
     if ctx.inputs.is_some() {
         return Ok(());
     }
-    let inputs = {
+    let (inputs, fault) = {
         let ctx = &*ctx;
         ctx.patiently(BEFORE_WORK, |_| async move {
             let (place, github) = (ctx.place(), &ctx.app.github);
             let repository = github.repository(&place).await?;
+            let holding = ctx.app.policy_of(&place).await?;
+            let terms = holding.policy.terms();
             let Start { base_branch, base_sha, follows, pull, talks, ledger } =
                 start(ctx, repository.default_branch).await?;
             let bot = ctx.app.bot_login().await?;
@@ -26,10 +29,15 @@ pub(super) async fn freeze(ctx: &mut RunContext) -> Result<(), Stop> {
             let thread = ThreadText { title: opening.title, body: opening.body, comments, talks };
             let frozen = Inputs::freeze(redacted(ctx, thread));
             let is_private = !repository.is_public;
-            Ok(Inputs { base_branch, base_sha, is_private, follows, pull, ledger, ..frozen })
+            let inputs = Inputs { base_branch, base_sha, is_private, follows, pull, ledger, terms, ..frozen };
+            Ok((inputs, holding.fault))
         })
         .await?
     };
+    if let Some(fault) = fault {
+        let first = fault.lines().next().unwrap_or_default();
+        ctx.run.facts.notes.push(format!("{POLICY_FILE} cannot be read ({first}), so the last good one holds."));
+    }
     {
         let (ctx, inputs) = (&*ctx, &inputs);
         ctx.patiently(BEFORE_WORK, |_| async move { Ok(ctx.app.store.store_inputs(&ctx.lease, inputs).await?) })

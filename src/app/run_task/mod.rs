@@ -11,6 +11,7 @@ mod connectors;
 mod context;
 mod conversation;
 mod follow_up;
+mod fork;
 mod freeze;
 mod launch;
 mod patience;
@@ -27,7 +28,7 @@ mod start;
 use std::time::Duration;
 
 use crate::domain::agent_stream::AgentEnd;
-use crate::domain::failure::{Failure, sandbox_stopped, sandbox_timed_out, timed_out};
+use crate::domain::failure::{Failure, cancelled, sandbox_stopped, sandbox_timed_out, timed_out};
 use crate::domain::run::{Ending, Step};
 use crate::domain::task::Outcome;
 use crate::ports::sandbox::Fate;
@@ -35,6 +36,7 @@ use crate::ports::sandbox::Fate;
 pub use context::RunContext;
 pub(crate) use conversation::sealed_for as conversation_sealed_for;
 pub(crate) use patience::{Stop, retry_wait};
+pub(crate) use settle::effects_of_end;
 
 /// Workers that may die in the middle of one task before it is given up.
 const MAX_DEATHS: i64 = 3;
@@ -126,6 +128,9 @@ async fn after_loss(ctx: &mut RunContext) -> Result<(), Stop> {
 /// The end of a run whose agent did not finish. What it changed so far is saved on a branch.
 fn unfinished(ctx: &RunContext) -> Option<Ending> {
     let agent = ctx.task.agent.clone();
+    if let Some(by) = &ctx.run.facts.cancelled_by {
+        return Some(cancelled(by));
+    }
     if let Some(reached) = ctx.run.facts.stopped_by {
         return Some(Failure::OverLimit { agent, reached, has_begun: true }.ending());
     }

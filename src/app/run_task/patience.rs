@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::RunContext;
 use crate::adapters::github::GitHubError;
 use crate::adapters::store::StoreError;
+use crate::app::policy::PolicyError;
 use crate::domain::failure::Failure;
 use crate::domain::ids::Millis;
 use crate::domain::run::Ending;
@@ -72,6 +73,15 @@ impl From<SandboxError> for CallError {
 impl From<StoreError> for CallError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
+    }
+}
+
+impl From<PolicyError> for CallError {
+    fn from(error: PolicyError) -> Self {
+        match error {
+            PolicyError::GitHub(error) => Self::GitHub(error),
+            PolicyError::Store(error) => Self::Store(error),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::agent_files::put_back;
 use super::commands::{Ended, run_short};
 use super::conversation::restore;
 use super::patience::{BEFORE_WORK, Stop};
-use super::project::install_dependencies;
+use super::project::{install_dependencies, set_up};
 use super::provision::network;
 use super::{RunContext, connectors, retry_wait};
 use crate::domain::agent::Agent;
@@ -33,6 +33,7 @@ pub(super) async fn prepare(ctx: &mut RunContext) -> Result<(), Stop> {
     put_back(ctx).await?;
     connectors::inject(ctx).await?;
     place_home_files(ctx).await?;
+    set_up(ctx).await?;
     if ctx.task.options.install {
         install_dependencies(ctx, "project").await?;
     }

@@ -34,17 +34,31 @@ async fn look(ctx: &RunContext, name: &str) -> Result<Project, Stop> {
 pub(super) async fn install_dependencies(ctx: &mut RunContext, name: &str) -> Result<Project, Stop> {
     let project = look(ctx, name).await?;
     for (number, argv) in project.installs().iter().enumerate() {
-        ctx.record(&[Line::new(Kind::Command, argv.join(" "))]).await?;
-        let ended = run_short(ctx, &format!("{name}-install-{number}"), argv, &[], INSTALL_TIMEOUT).await?;
-        if !ended.is_ok() {
-            ctx.record(&[Line::new(Kind::Error, ended.tail)]).await?;
-            let note = format!("The project's dependencies could not be installed ({}).", argv[0]);
-            if !ctx.run.facts.notes.contains(&note) {
-                ctx.run.facts.notes.push(note);
-            }
-        }
+        let name = format!("{name}-install-{number}");
+        run_told(ctx, &name, argv, "The project's dependencies could not be installed").await?;
     }
     Ok(project)
+}
+
+/// Runs what the repository's policy asks for. What fails is told, and the agent works all the same.
+pub(super) async fn set_up(ctx: &mut RunContext) -> Result<(), Stop> {
+    for (number, argv) in ctx.inputs()?.terms.setup.clone().iter().enumerate() {
+        run_told(ctx, &format!("set-up-{number}"), argv, "A set-up command of the policy failed").await?;
+    }
+    Ok(())
+}
+
+async fn run_told(ctx: &mut RunContext, name: &str, argv: &[String], on_failure: &str) -> Result<(), Stop> {
+    ctx.record(&[Line::new(Kind::Command, argv.join(" "))]).await?;
+    let ended = run_short(ctx, name, argv, &[], INSTALL_TIMEOUT).await?;
+    if !ended.is_ok() {
+        ctx.record(&[Line::new(Kind::Error, ended.tail)]).await?;
+        let note = format!("{on_failure} ({}).", argv.first().map_or("", String::as_str));
+        if !ctx.run.facts.notes.contains(&note) {
+            ctx.run.facts.notes.push(note);
+        }
+    }
+    Ok(())
 }
 
 /// Leaves the sandbox running after a run that went well, with the project served, if it was asked

@@ -96,8 +96,9 @@ pub(super) fn network(ctx: &RunContext) -> Result<Network, Stop> {
         .chain(vendors)
         .chain(of_reviewer)
         .collect();
-    let of_connectors = ctx.run.facts.connector_urls.iter().map(String::as_str);
-    Ok(settings.network.network(urls.iter().map(String::as_str), of_connectors))
+    let of_policy: Vec<String> = ctx.inputs()?.terms.hosts.iter().map(|host| format!("https://{host}")).collect();
+    let wished = ctx.run.facts.connector_urls.iter().chain(&of_policy).map(String::as_str);
+    Ok(settings.network.network(urls.iter().map(String::as_str), wished))
 }
 
 /// Waits for a free place, and says so.

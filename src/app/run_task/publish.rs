@@ -3,14 +3,16 @@
 
 use super::collect::content;
 use super::patience::{CallError, FOR_RESULTS, Stop};
-use super::{RunContext, unfinished};
-use crate::adapters::github::{FileContent, GitHubError, NewCommit, NewPull, Permission};
+use super::{RunContext, fork, unfinished};
+use crate::adapters::github::{FileContent, GitHubError, NewCommit, NewPull};
 use crate::adapters::store::Purpose;
 use crate::domain::comment::{Beside, CommitMessage, commit_message, commit_trailer, pull_text};
 use crate::domain::failure::Failure;
-use crate::domain::pull::applies_cleanly;
+use crate::domain::permission::Permission;
+use crate::domain::pull::{PullAt, applies_cleanly};
 use crate::domain::run::{Ending, PullLink};
 use crate::domain::task::Outcome;
+use crate::domain::text::cut_marked;
 
 /// Times a branch may move under us before we give way.
 const MAX_MOVES: u32 = 5;
@@ -21,11 +23,17 @@ pub(super) async fn publish(ctx: &mut RunContext) -> Result<(), Stop> {
         (None, Some(selection)) => content(ctx, selection).await?,
         _ => FileContent::new(),
     };
+    let suggested = fork::suggested(ctx).await?;
     check_permission(ctx).await?;
+    if fork::hand_back(ctx, suggested).await? {
+        return Err(Stop::Ended(Box::new(done())));
+    }
     let branch = choose_branch(ctx).await?;
     let branch = push_somewhere(ctx, branch, &files).await?;
     let unfinished = unfinished(ctx);
-    if let Some(pull) = ctx.inputs()?.pull.clone() {
+    let is_to_be_approved = note_approval(ctx)?;
+    let pull = ctx.inputs()?.pull.clone().filter(|pull| pull.fork.is_none() && !is_to_be_approved);
+    if let Some(pull) = pull {
         let number = ctx.task.thread.issue.0;
         let is_there = branch == pull.head_branch;
         ctx.run.facts.pull = is_there.then_some(PullLink { number, url: pull.url });
@@ -40,6 +48,26 @@ pub(super) async fn publish(ctx: &mut RunContext) -> Result<(), Stop> {
         None if is_to_be_reviewed => Ok(()),
         unfinished => Err(Stop::Ended(Box::new(unfinished.unwrap_or_else(done)))),
     }
+}
+
+/// Changed paths that people have to approve, by the policy as it was when the task began.
+pub(super) fn to_approve(ctx: &RunContext) -> Result<Vec<&str>, Stop> {
+    let changes = ctx.run.facts.selection.iter().flat_map(|selection| &selection.changes);
+    Ok(ctx.inputs()?.terms.to_approve(changes.map(|change| change.path.as_str())))
+}
+
+/// Says what has to be approved. False: nothing has.
+fn note_approval(ctx: &mut RunContext) -> Result<bool, Stop> {
+    let paths = to_approve(ctx)?;
+    if paths.is_empty() {
+        return Ok(false);
+    }
+    let names = cut_marked(&paths.join(", "), 500);
+    let note = format!("By the policy these paths need somebody's approval, so the pull request is a draft: {names}.");
+    if !ctx.run.facts.notes.contains(&note) {
+        ctx.run.facts.notes.push(note);
+    }
+    Ok(true)
 }
 
 /// Pushes to the branch, or, where somebody else has changed the same, to one of its own. Gives the branch.
@@ -112,10 +140,11 @@ async fn choose_branch(ctx: &mut RunContext) -> Result<String, Stop> {
         return Ok(branch);
     }
     if let Some(pull) = ctx.inputs()?.pull.clone() {
-        // What is not finished does not get between other people's commits.
-        return match unfinished(ctx) {
-            None => take_branch(ctx, pull.head_branch).await,
-            Some(_) => own_branch(ctx).await,
+        // What is not finished, or is to be approved, does not get between other people's commits.
+        let is_for_it = unfinished(ctx).is_none() && to_approve(ctx)?.is_empty();
+        return match pull.own_branch().filter(|_| is_for_it) {
+            Some(branch) => take_branch(ctx, branch.to_owned()).await,
+            None => own_branch(ctx).await,
         };
     }
     let followed = ctx.inputs()?.follows.as_ref().and_then(|follows| follows.branch.clone());
@@ -145,7 +174,12 @@ async fn take_branch(ctx: &mut RunContext, branch: String) -> Result<String, Sto
 
 /// Somebody pushed to the branch while the agent worked: the work goes to a branch of its own.
 async fn give_way(ctx: &mut RunContext, moved: &str) -> Result<String, Stop> {
-    let note = format!("Somebody pushed to the branch {moved} meanwhile, so this work is on a branch of its own.");
+    let what = if is_there(ctx, moved).await? {
+        format!("Somebody pushed to the branch {moved} meanwhile")
+    } else {
+        format!("The branch {moved} is gone")
+    };
+    let note = format!("{what}, so this work is on a branch of its own.");
     ctx.run.facts.notes.push(note);
     ctx.run.facts.rebuilt_on = None;
     own_branch(ctx).await
@@ -165,7 +199,8 @@ pub(super) async fn check_permission(ctx: &RunContext) -> Result<(), Stop> {
     let permission = ctx
         .patiently(FOR_RESULTS, |_| async move { Ok(ctx.app.github.permission(&ctx.place(), login).await?) })
         .await?;
-    if permission < Permission::Write {
+    let needed = ctx.inputs.as_ref().and_then(|inputs| inputs.terms.who).unwrap_or(Permission::Write);
+    if permission < needed {
         return Err(Stop::Failed(Failure::PermissionLost { login: login.clone() }));
     }
     Ok(())
@@ -201,7 +236,10 @@ async fn push_once(
     let base = parent(ctx)?;
     let selection = ctx.run.facts.selection.as_ref().ok_or(Stop::Failed(Failure::Internal))?;
     for _ in 0..MAX_MOVES {
+        let is_the_pulls = ctx.inputs()?.pull.as_ref().and_then(PullAt::own_branch) == Some(branch);
         match github.branch_head(&place, branch).await? {
+            // Deleted after a merge: nobody wants it back.
+            None if is_the_pulls => return Err(Failure::BranchMoved { branch: branch.to_owned() }.into()),
             None => {
                 ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
                 match github.create_branch(&place, branch, base).await {
@@ -221,7 +259,6 @@ async fn push_once(
                 let branch = branch.to_owned();
                 let inputs = ctx.inputs()?;
                 let is_followed = inputs.follows.as_ref().is_some_and(|f| f.branch.as_ref() == Some(&branch));
-                let is_the_pulls = inputs.pull.as_ref().is_some_and(|pull| pull.head_branch == branch);
                 let failure = if is_followed || is_the_pulls {
                     Failure::BranchMoved { branch }
                 } else {
@@ -257,13 +294,16 @@ async fn open_pull(ctx: &RunContext, branch: &str) -> Result<(PullLink, bool), S
     let beside = asked_beside(ctx).await?;
     let text = pull_text(&ctx.task, inputs, &ctx.run.facts, &ctx.app.task_url(&ctx.task.id), &beside);
     let (title, body) = (ctx.redacted(&text.title), ctx.redacted(&text.body));
+    let onto = inputs.pull.as_ref().and_then(PullAt::own_branch).unwrap_or(&inputs.base_branch);
+    let is_to_be_approved = !to_approve(ctx)?.is_empty();
     let pull = NewPull {
         branch,
-        base: &inputs.base_branch,
+        base: onto,
         title: &title,
         body: &body,
         // Who wants a second opinion wants it before others look.
-        draft: ctx.task.options.draft.unwrap_or(false) || ctx.task.options.review_by.is_some(),
+        draft: ctx.task.options.draft.unwrap_or(false) || ctx.task.options.review_by.is_some() || is_to_be_approved,
+        labels: &inputs.terms.labels,
     };
     let pull = &pull;
     let (opened, was_found) = ctx
@@ -273,11 +313,19 @@ async fn open_pull(ctx: &RunContext, branch: &str) -> Result<(PullLink, bool), S
                 return Ok((found, true));
             }
             ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
-            match github.create_pull(&place, pull).await {
+            let made = match github.create_pull(&place, pull).await {
                 // Ours, of which the answer was lost; lists show it a moment later.
-                Err(GitHubError::Moved { message }) => Err(GitHubError::Unavailable(message).into()),
-                answer => Ok((answer?, false)),
+                Err(GitHubError::Moved { message }) => return Err(GitHubError::Unavailable(message).into()),
+                answer => answer?,
+            };
+            let has_room = ctx.app.take_write(&ctx.task.thread, Purpose::Courtesy).await.is_ok();
+            if !pull.labels.is_empty() && has_room {
+                // A label that does not exist is no reason to lose the pull request.
+                if let Err(error) = github.add_labels(&place, made.number, pull.labels).await {
+                    tracing::info!(error = %ctx.redacted(&error.to_string()), "labels were not put on a pull request");
+                }
             }
+            Ok((made, false))
         })
         .await?;
     let is_followed = inputs.follows.as_ref().is_some_and(|follows| follows.branch.as_deref() == Some(branch));

@@ -10,7 +10,6 @@ use crate::adapters::store::Purpose;
 use crate::domain::comment::{review_body_of, review_marker};
 use crate::domain::diff::Diff;
 use crate::domain::failure::Failure;
-use crate::domain::markdown::capped;
 use crate::domain::review::{LineComment, Written, write};
 use crate::domain::run::ReviewFacts;
 
@@ -28,7 +27,7 @@ pub(super) async fn prompt(ctx: &mut RunContext) -> Result<String, Stop> {
 }
 
 /// What Git shows from a commit to the head that the task is for, whatever the agent did to the files.
-async fn diff_since(ctx: &RunContext, name: &str, from: &str) -> Result<Diff, Stop> {
+pub(super) async fn diff_since(ctx: &RunContext, name: &str, from: &str) -> Result<Diff, Stop> {
     let head = ctx.inputs()?.base_sha.as_str();
     // Files that nobody reads line by line count as binary.
     let options =
@@ -63,15 +62,13 @@ pub(super) async fn collect(ctx: &mut RunContext) -> Result<(), Stop> {
 pub(super) async fn publish(ctx: &mut RunContext) -> Result<(), Stop> {
     check_permission(ctx).await?;
     let Some(review) = ctx.run.facts.review.clone() else { return Err(Stop::Failed(Failure::Internal)) };
-    let body = ctx.redacted(&review_body_of(&ctx.task, &review.body, &ctx.app.task_url(&ctx.task.id)));
-    let comments: Vec<LineComment> =
-        review.comments.iter().map(|one| LineComment { body: ctx.redacted(&one.body), ..one.clone() }).collect();
-    let id = {
-        let (ctx, body, comments) = (&*ctx, body.as_str(), comments.as_slice());
-        ctx.patiently(FOR_RESULTS, |_| async move { publish_once(ctx, body, comments).await }).await?
+    let id = match make_review(ctx, &review.body, &review.comments).await? {
+        Some(id) => Some(id),
+        // A line that GitHub does not show, after all: better all of it in the body than none.
+        None => make_review(ctx, &with_comments(&review), &[]).await?,
     };
     if let Some(review) = &mut ctx.run.facts.review {
-        review.id = Some(id);
+        review.id = id;
     }
     ctx.record(&[]).await?;
     for talk in review.fixed.iter().filter_map(|standing| standing.talk.as_deref()) {
@@ -92,23 +89,31 @@ async fn settle_talk(ctx: &RunContext, talk: &str) -> Result<(), Stop> {
     .await
 }
 
-async fn publish_once(ctx: &RunContext, body: &str, comments: &[LineComment]) -> Result<i64, CallError> {
+/// Makes a review of a task, unless it was made before. Gives its number; `None`: GitHub shows some of the lines to
+/// nobody.
+pub(super) async fn make_review(ctx: &RunContext, body: &str, comments: &[LineComment]) -> Result<Option<i64>, Stop> {
+    let body = ctx.redacted(&review_body_of(&ctx.task, body, &ctx.app.task_url(&ctx.task.id)));
+    let redacted = |one: &LineComment| LineComment { body: ctx.redacted(&one.body), ..one.clone() };
+    let comments: Vec<LineComment> = comments.iter().map(redacted).collect();
+    let (body, comments) = (body.as_str(), comments.as_slice());
+    ctx.patiently(FOR_RESULTS, |_| async move { make_once(ctx, body, comments).await }).await
+}
+
+async fn make_once(ctx: &RunContext, body: &str, comments: &[LineComment]) -> Result<Option<i64>, CallError> {
     let (place, github, pull) = (ctx.place(), &ctx.app.github, ctx.task.thread.issue.0);
     let bot = ctx.app.bot_login().await?;
     if let Some(found) = github.find_review(&place, pull, &review_marker(&ctx.task), &bot).await? {
-        return Ok(found);
+        return Ok(Some(found));
     }
     let commit = ctx.inputs()?.base_sha.as_str();
     ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
     match github.create_review(&place, pull, commit, body, comments).await {
-        // A line that GitHub does not show, after all: better all of it in the body than none.
-        Err(GitHubError::Refused { status: 422, .. }) if !comments.is_empty() => {
-            let list: Vec<String> =
-                comments.iter().map(|one| format!("#### {}:{}\n\n{}", one.path, one.line, one.body)).collect();
-            let body = capped(&format!("{body}\n\n{}", list.join("\n\n")), &ctx.app.task_url(&ctx.task.id));
-            ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
-            Ok(github.create_review(&place, pull, commit, &body, &[]).await?)
-        }
-        answer => Ok(answer?),
+        Err(GitHubError::Refused { status: 422, .. }) if !comments.is_empty() => Ok(None),
+        answer => Ok(Some(answer?)),
     }
+}
+
+fn with_comments(review: &ReviewFacts) -> String {
+    let list = review.comments.iter().map(|one| format!("#### {}:{}\n\n{}", one.path, one.line, one.body));
+    format!("{}\n\n{}", review.body, list.collect::<Vec<_>>().join("\n\n"))
 }

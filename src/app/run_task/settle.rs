@@ -11,6 +11,7 @@ use crate::domain::effect::{Effect, Reaction};
 use crate::domain::failure::Failure;
 use crate::domain::prompt::Said;
 use crate::domain::run::Ending;
+use crate::domain::task::{Outcome, Task};
 
 /// Tries to note what was said.
 const MESSAGE_TRIES: u32 = 3;
@@ -18,14 +19,7 @@ const MESSAGE_TRIES: u32 = 3;
 pub(super) async fn settle(ctx: &mut RunContext) -> Result<(), Stop> {
     keep(ctx).await?;
     let ending = ctx.run.facts.ending.clone().unwrap_or_else(|| Failure::Internal.ending());
-    let mut effects = vec![
-        Effect::FinalStatus { thread: ctx.task.thread.clone(), task: ctx.task.id.clone() },
-        Effect::SwapReaction {
-            thread: ctx.task.thread.clone(),
-            subject: ctx.task.subject,
-            reaction: Reaction::of(ending.outcome),
-        },
-    ];
+    let mut effects = effects_of_end(&ctx.task, &ending);
     effects.extend(replies(ctx, &ending));
     note_messages(ctx, &ending).await;
     {
@@ -46,6 +40,25 @@ pub(super) async fn settle(ctx: &mut RunContext) -> Result<(), Stop> {
         tokio::spawn(async move { app.end_sandbox(&sandbox).await });
     }
     Ok(())
+}
+
+/// What tells the end of a task that was begun.
+pub(crate) fn effects_of_end(task: &Task, ending: &Ending) -> Vec<Effect> {
+    let (thread, id) = (|| task.thread.clone(), || task.id.clone());
+    let reaction = Reaction::of(ending.outcome);
+    let mut effects = vec![
+        Effect::FinalStatus { thread: thread(), task: id() },
+        Effect::SwapReaction { thread: thread(), subject: task.subject, reaction },
+    ];
+    if task.thread.is_pull {
+        effects.push(Effect::Check { thread: thread(), task: id(), is_end: true });
+    }
+    let is_answered = matches!(ending.outcome, Outcome::Succeeded | Outcome::NoChanges);
+    if let Some(request) = task.options.review_request.as_ref().filter(|_| is_answered) {
+        let reviewer = request.reviewer.clone();
+        effects.push(Effect::EndReviewRequest { thread: thread(), reviewer, task: id() });
+    }
+    effects
 }
 
 /// In each conversation of the review that the task was given in: what became of it, in one line.

@@ -6,6 +6,7 @@ use super::follow_up::find;
 use super::patience::CallError;
 use super::review_ledger::ledger;
 use crate::domain::failure::Failure;
+use crate::domain::permission::Permission;
 use crate::domain::prompt::Follows;
 use crate::domain::pull::{PullAt, ReviewTalk};
 use crate::domain::review::ledger::Ledger;
@@ -55,8 +56,8 @@ async fn on_pull(ctx: &RunContext) -> Result<Start, CallError> {
     if !found.is_open {
         return Err(Failure::PullClosed.into());
     }
-    if !found.is_of_repository {
-        return Err(Failure::ForkUnsupported.into());
+    if found.fork.is_some() && github.permission(&place, &task.requester.login).await? < Permission::Write {
+        return Err(Failure::ForkOfStranger { login: task.requester.login.clone() }.into());
     }
     let ledger = ledger(ctx, &found).await?;
     let talks = github.review_talks(&place, task.thread.issue, task.triggered_at, task.subject).await?;
@@ -68,6 +69,7 @@ async fn on_pull(ctx: &RunContext) -> Result<Start, CallError> {
         merge_base: github.merge_base(&place, &found.base_sha, &found.head_sha).await?,
         base_sha: found.base_sha,
         url: found.url,
+        fork: found.fork,
     };
     Ok(Start { base_branch: found.base_branch, base_sha: found.head_sha, follows, pull: Some(pull), talks, ledger })
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::server::{Answer, Asked};
 use super::state::World;
 use super::tokens::Token;
-use super::{APP_SLUG, FIRST_INSTALLATION, graphql, issues, manifest, oauth, payloads, pulls, refs};
+use super::{APP_SLUG, FIRST_INSTALLATION, checks, graphql, issues, manifest, oauth, payloads, pulls, refs};
 use crate::domain::ids::Millis;
 
 /// A call that was let in: for which repository, and with which token.
@@ -92,6 +92,8 @@ async fn in_repository(world: &mut World, asked: &Asked, repo: String, rest: Vec
         None | Some("collaborators" | "git" | "compare") => refs::answer(world, &inside).await,
         Some("issues") => issues::answer(world, &inside),
         Some("pulls") => pulls::answer(world, &inside).await,
+        Some("check-runs" | "commits") => checks::checks(world, &inside),
+        Some("contents") => checks::contents(world, &inside).await,
         Some(_) => violation(world, asked, 404, "an unknown route"),
     }
 }
@@ -163,6 +165,7 @@ fn mint(world: &mut World, asked: &Asked) -> Answer {
         ("metadata", "read"),
         ("pull_requests", "write"),
         ("members", "read"),
+        ("checks", "write"),
     ];
     for (name, level) in &permissions {
         if !granted.iter().any(|(known, most)| known == name && (*most == "write" || level == "read")) {

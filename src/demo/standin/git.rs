@@ -100,7 +100,11 @@ pub(super) async fn move_branch(dir: &Path, branch: &str, new: &str, old: &str) 
 }
 
 pub(super) async fn head(dir: &Path, branch: &str) -> Option<String> {
-    let name = format!("refs/heads/{branch}^{{commit}}");
+    commit_at(dir, &format!("refs/heads/{branch}")).await
+}
+
+pub(super) async fn commit_at(dir: &Path, reference: &str) -> Option<String> {
+    let name = format!("{reference}^{{commit}}");
     git_line(dir, &["rev-parse", "--verify", "--quiet", "--end-of-options", &name], &[], b"").await.ok()
 }
 
@@ -137,8 +141,12 @@ pub(super) async fn push_files(dir: &Path, branch: &str, files: &[(&str, &str)])
 
 /// Takes over the current commit of a local repository as `main`.
 pub(super) async fn import(dir: &Path, from: &Path) -> io::Result<()> {
-    let from = from.canonicalize()?.display().to_string();
-    git(dir, &["fetch", "--quiet", "--no-tags", "--", &from, "HEAD:refs/heads/main"], &[], b"").await.map(|_| ())
+    import_branch(dir, &from.canonicalize()?, "HEAD:refs/heads/main").await
+}
+
+pub(super) async fn import_branch(dir: &Path, from: &Path, what: &str) -> io::Result<()> {
+    let from = from.display().to_string();
+    git(dir, &["fetch", "--quiet", "--no-tags", "--", &from, what], &[], b"").await.map(|_| ())
 }
 
 pub(super) async fn branches(dir: &Path) -> io::Result<Vec<(String, String)>> {
@@ -172,6 +180,10 @@ pub(super) async fn commit_parts(dir: &Path, id: &str) -> Option<(String, Vec<St
 pub(super) async fn show(dir: &Path, revision: &str, path: &str) -> io::Result<String> {
     let bytes = git(dir, &["show", &format!("{revision}:{path}")], &[], b"").await?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+pub(super) async fn blob_id(dir: &Path, revision: &str, path: &str) -> io::Result<String> {
+    git_line(dir, &["rev-parse", "--verify", &format!("{revision}:{path}")], &[], b"").await
 }
 
 pub(super) async fn merge_base(dir: &Path, one: &str, other: &str) -> io::Result<String> {

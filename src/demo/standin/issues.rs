@@ -23,6 +23,13 @@ pub(super) fn answer(world: &mut World, inside: &Inside<'_>) -> Answer {
             let subject = format!("issue:{}#{number}", inside.repo.to_ascii_lowercase());
             reactions(world, inside, &subject, rest)
         }
+        ["issues", number, "labels"] if inside.asked.method == Method::POST => {
+            let body = fields(world, inside.asked, &["labels"]);
+            let names = body["labels"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let labels: Vec<String> = names.map(|name| format!("{}#{number} {name}", inside.repo)).collect();
+            world.labels.extend(labels);
+            Answer::json(200, &json!([]))
+        }
         ["issues", number, "comments"] => comments(world, inside, number),
         ["issues", number] if inside.asked.method == Method::GET => {
             let found = world.repository(&inside.repo).and_then(|repository| {

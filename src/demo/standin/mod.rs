@@ -3,12 +3,15 @@
 //! and their permissions, counts writes, and fails on demand.
 
 mod api;
+mod checks;
 mod faults;
+mod forks;
 mod git;
 mod graphql;
 mod issues;
 mod manifest;
 mod oauth;
+mod on_pulls;
 mod pages;
 mod payloads;
 mod pulls;
@@ -26,11 +29,13 @@ use tokio::sync::Mutex;
 use crate::domain::secret::Secret;
 use crate::ports::clock::Clock;
 
+pub use checks::CheckView;
 pub use faults::{Fault, Held, Kind, When};
+pub use forks::ForkView;
 pub use review_comments::ReviewCommentView;
 pub use state::{Call, CommentView, PullView, ReactionView, ReviewView};
 
-use state::{PullBranches, World};
+use state::World;
 
 /// A running stand-in. Stops answering when dropped.
 #[derive(Debug)]
@@ -229,70 +234,15 @@ impl Standin {
         self.world.lock().await.reactions_on(subject)
     }
 
-    pub async fn pulls(&self, repo: &str) -> Vec<PullView> {
-        self.world.lock().await.pulls_of(repo)
-    }
-
-    /// Reviews, in order.
-    pub async fn reviews(&self) -> Vec<ReviewView> {
-        self.world.lock().await.reviews.clone()
-    }
-
-    /// A person opens a pull request from a branch. Gives its number.
-    pub async fn open_pull(&self, repo: &str, login: &str, title: &str, head: &str, is_of_fork: bool) -> i64 {
-        let branches =
-            PullBranches { head: head.to_owned(), base: "main".to_owned(), draft: false, closed: false, is_of_fork };
-        self.world.lock().await.open(repo, login, (title, "What it is for."), Some(branches))
-    }
-
-    /// A person speaks of a line of a pull request. Gives the comment's id.
-    pub async fn say_of_line(&self, comment: ReviewCommentView) -> i64 {
-        review_comments::say(&mut *self.world.lock().await, comment)
-    }
-
-    /// What is said on the lines of a pull request, in order.
-    pub async fn said_of_lines(&self, repo: &str, pull: i64) -> Vec<ReviewCommentView> {
-        let world = self.world.lock().await;
-        world.review_comments.values().filter(|one| one.repo == repo && one.pull == pull).cloned().collect()
-    }
-
     /// A person reacts: `comment:7`, `review:8` for one on a line.
     pub async fn react(&self, subject: &str, login: &str, content: &str) {
         self.world.lock().await.react(subject, login, content);
-    }
-
-    /// A conversation on a line is marked as settled.
-    pub async fn settle_talk(&self, first: i64) {
-        if let Some(comment) = self.world.lock().await.review_comments.get_mut(&first) {
-            comment.is_resolved = true;
-        }
     }
 
     /// The text of a file on a branch.
     pub async fn file(&self, repo: &str, branch: &str, path: &str) -> std::io::Result<String> {
         let dir = self.dir(repo).await?;
         git::show(&dir, branch, path).await
-    }
-
-    /// Payload of `pull_request_review_comment.created`.
-    pub async fn review_comment_payload(&self, comment: i64) -> serde_json::Value {
-        payloads::review_comment_created(&*self.world.lock().await, comment)
-    }
-
-    /// Submits a review with its comments, of which the first words are `body`. Gives the payload.
-    pub async fn submit_review(&self, repo: &str, pull: i64, login: &str, body: &str) -> (i64, serde_json::Value) {
-        let mut world = self.world.lock().await;
-        let id = world.fresh_id();
-        (id, payloads::review_submitted(&world, repo, pull, login, (id, body)))
-    }
-
-    /// A person closes a pull request.
-    pub async fn close_pull(&self, repo: &str, number: i64) {
-        let mut world = self.world.lock().await;
-        let issue = world.repository_mut(repo).and_then(|repository| repository.issues.get_mut(&number));
-        if let Some(pull) = issue.and_then(|issue| issue.pull.as_mut()) {
-            pull.closed = true;
-        }
     }
 
     /// Names and commits of all branches.

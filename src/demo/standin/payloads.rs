@@ -116,6 +116,34 @@ pub(super) fn review_submitted(world: &World, repo: &str, number: i64, login: &s
     })
 }
 
+/// An event about an issue or a pull request by itself. `more`: fields of this kind of event.
+pub(super) fn about(world: &World, repo: &str, number: i64, event: (&str, &str, &str), more: &Value) -> Value {
+    let Some(place) = world.repository(repo) else { return Value::Null };
+    let Some(found) = place.issues.get(&number) else { return Value::Null };
+    let (action, login, head) = event;
+    let mut payload = json!({
+        "action": action, "repository": repository(world, place), "sender": user(world, login),
+        "installation": { "id": world.installation, "node_id": "MDIz" },
+    });
+    let (name, mut about) = match &found.pull {
+        None => ("issue", issue(world, place, found)),
+        Some(branches) => {
+            let mut about = pull(world, place, found);
+            (about["draft"], about["head"]) = (json!(branches.draft), json!({ "sha": head }));
+            ("pull_request", about)
+        }
+    };
+    about["updated_at"] = json!(world.now());
+    for (key, value) in more.as_object().into_iter().flatten() {
+        match key.as_str() {
+            "requested_reviewers" | "requested_teams" => about[key] = value.clone(),
+            _ => payload[key] = value.clone(),
+        }
+    }
+    payload[name] = about;
+    payload
+}
+
 pub(super) fn issue_opened(world: &World, repo: &str, number: i64) -> Value {
     let Some(place) = world.repository(repo) else { return Value::Null };
     let Some(about) = place.issues.get(&number) else { return Value::Null };

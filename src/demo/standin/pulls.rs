@@ -4,12 +4,12 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::api::{Inside, fields, need, violation};
-use super::git;
 use super::issues;
 use super::payloads;
 use super::review_comments;
 use super::server::Answer;
 use super::state::{PullBranches, ReviewView, World};
+use super::{forks, git};
 use crate::domain::diff::Diff;
 use crate::domain::review::LineComment;
 
@@ -36,6 +36,15 @@ pub(super) async fn answer(world: &mut World, inside: &Inside<'_>) -> Answer {
         }
         (&Method::POST, ["pulls"]) => create(world, inside).await,
         (&Method::GET, ["pulls", number]) => one(world, inside, number.parse().unwrap_or_default()).await,
+        (&Method::DELETE, ["pulls", number, "requested_reviewers"]) => {
+            let body = fields(world, inside.asked, &["reviewers", "team_reviewers"]);
+            let both =
+                ["reviewers", "team_reviewers"].into_iter().flat_map(|key| body[key].as_array().into_iter().flatten());
+            let number = number.parse().unwrap_or_default();
+            let ended = both.filter_map(Value::as_str).map(|name| (number, name.to_owned())).collect::<Vec<_>>();
+            world.ended_requests.extend(ended);
+            Answer::json(200, &json!({ "number": number }))
+        }
         (&Method::GET, ["pulls", number, "reviews"]) => {
             let found = world.reviews.iter().filter(|review| review.is_of(&inside.repo, number));
             Answer::json(200, &Value::Array(found.map(|review| review_json(world, review)).collect()))
@@ -60,12 +69,13 @@ async fn one(world: &World, inside: &Inside<'_>, number: i64) -> Answer {
         return Answer::refused(404, "Not Found");
     };
     let mut value = pull_json(world, &inside.repo, number);
-    let (head, base) = (git::head(&repository.dir, &pull.head).await, git::head(&repository.dir, &pull.base).await);
+    let (head, base) = (forks::head_of(repository, number).await, git::head(&repository.dir, &pull.base).await);
     let branches = repository.issues.get(&number).and_then(|issue| issue.pull.as_ref());
-    let is_of_fork = branches.is_some_and(|branches| branches.is_of_fork);
-    let head_repository = if is_of_fork { repository.id + 1_000_000 } else { repository.id };
+    let Some(branches) = branches else { return Answer::refused(404, "Not Found") };
+    let is_open = branches.fork.as_ref().is_some_and(|fork| fork.view.is_open_to_maintainers);
     value["state"] = json!(if pull.closed { "closed" } else { "open" });
-    value["head"] = json!({ "ref": pull.head, "sha": head.unwrap_or_default(), "repo": { "id": head_repository } });
+    value["maintainer_can_modify"] = json!(is_open);
+    value["head"] = forks::head_json(repository, branches, &head.unwrap_or_default());
     value["base"] = json!({ "ref": pull.base, "sha": base.unwrap_or_default(), "repo": { "id": repository.id } });
     Answer::json(200, &value)
 }
@@ -125,7 +135,7 @@ async fn create(world: &mut World, inside: &Inside<'_>) -> Answer {
     }
     let draft = body["draft"].as_bool() == Some(true);
     let bot = world.bot();
-    let branches = PullBranches { head, base, draft, closed: false, is_of_fork: false };
+    let branches = PullBranches { head, base, draft, closed: false, fork: None };
     let number = world.open(&inside.repo, &bot, (&text("title"), &text("body")), Some(branches));
     Answer::json(201, &pull_json(world, &inside.repo, number))
 }

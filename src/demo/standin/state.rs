@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::checks::CheckView;
+use super::forks::ForkBranch;
 use super::git;
 use super::manifest::Hooks;
 use super::oauth::SignIns;
@@ -32,6 +34,11 @@ pub(super) struct World {
     pub review_comments: BTreeMap<i64, ReviewCommentView>,
     /// By subject, such as `comment:7` or `issue:acme/shop#1`.
     pub reactions: BTreeMap<i64, Reaction>,
+    pub checks: BTreeMap<i64, CheckView>,
+    /// Of issues and pull requests, as `acme/shop#1 name`.
+    pub labels: Vec<String>,
+    /// Requests for a review that were taken back: the pull request and who was asked.
+    pub ended_requests: Vec<(i64, String)>,
     pub tokens: BTreeMap<String, Token>,
     pub calls: Vec<Call>,
     pub violations: Vec<String>,
@@ -68,8 +75,8 @@ pub(super) struct PullBranches {
     pub base: String,
     pub draft: bool,
     pub closed: bool,
-    /// The head is in somebody's copy of the repository.
-    pub is_of_fork: bool,
+    /// Where the head is, if not in the repository itself.
+    pub fork: Option<ForkBranch>,
 }
 
 #[derive(Debug, Clone)]
@@ -175,6 +182,9 @@ impl World {
             reviews: Vec::new(),
             review_comments: BTreeMap::new(),
             reactions: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            labels: Vec::new(),
+            ended_requests: Vec::new(),
             tokens: BTreeMap::new(),
             calls: Vec::new(),
             violations: Vec::new(),

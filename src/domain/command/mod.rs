@@ -12,7 +12,7 @@ mod parse;
 
 use serde::{Deserialize, Serialize};
 
-pub use options::{OptionName, Options, cents as parse_cents, duration as parse_duration};
+pub use options::{OptionName, Options, cents as parse_cents, duration as parse_duration, is_branch};
 pub use parse::{could_hold_a_command, parse};
 
 /// The words this instance understands besides the fixed grammar.
@@ -82,22 +82,6 @@ impl Verb {
             Self::Continue => "go on where the last task ended",
             Self::Why => "tell what became of the last commands here",
             Self::Config => "show the settings that hold for this repository",
-        }
-    }
-
-    /// Whether this version acts on the verb. What it does not act on is said plainly in a reply.
-    pub fn is_available(self) -> bool {
-        match self {
-            Self::Work
-            | Self::Help
-            | Self::Agents
-            | Self::Status
-            | Self::Cancel
-            | Self::Why
-            | Self::Retry
-            | Self::Review
-            | Self::Continue => true,
-            Self::Config => false,
         }
     }
 }

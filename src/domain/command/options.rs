@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::ALIASES;
+use crate::domain::ask::ReviewRequest;
 
 /// The options of one command, checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,8 @@ pub struct Options {
     pub is_retry: bool,
     /// Not written: the verb `review`.
     pub is_review: bool,
+    /// Not written: the request for a review that this answers.
+    pub review_request: Option<ReviewRequest>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +129,7 @@ impl Options {
             no_mcp: self.no_mcp,
             install: self.install,
             full: self.full,
+            review_request: self.review_request.clone(),
             ..Self::default()
         };
         *self == heeded

@@ -3,6 +3,7 @@ use crate::domain::agent_stream::Usage;
 use crate::domain::change::HeldBack;
 use crate::domain::command::Options;
 use crate::domain::ids::*;
+use crate::domain::prompt::Inputs;
 use crate::domain::run::{PullLink, Spent};
 use crate::domain::task::{Requester, Subject, TaskState, Thread};
 

@@ -5,7 +5,7 @@ pub mod ledger;
 use serde::{Deserialize, Serialize};
 
 use super::diff::Diff;
-use super::markdown::{code, inline, quoted};
+use super::markdown::{self, code, inline, quoted};
 use super::text::{count, cut_marked};
 use ledger::{Ledger, Remark, Standing, remark_marker};
 
@@ -196,11 +196,8 @@ impl Finding {
             parts.push(quoted(&self.reason, MAX_TEXT));
         }
         if let Some(suggestion) = self.suggestion.as_ref().filter(|text| text.len() <= MAX_TEXT) {
-            let longest = suggestion.split(|c| c != '`').map(str::len).max().unwrap_or(0);
-            let fence = "`".repeat(longest.max(2) + 1);
             let text = suggestion.trim_end_matches('\n');
-            let lines = if text.is_empty() { String::new() } else { format!("{text}\n") };
-            parts.push(format!("{fence}suggestion\n{lines}{fence}"));
+            parts.push(markdown::suggestion(&if text.is_empty() { String::new() } else { format!("{text}\n") }));
         }
         parts.join("\n\n")
     }

@@ -62,8 +62,6 @@ async fn a_faulty_command_gets_one_reply_that_points_at_the_fault() {
     assert!(world.answer(3).await.contains("do not pass the model gateway"));
     world.comment(PERSON, "/agent ours --mcp linear fix it").await;
     assert!(world.answer(4).await.contains("There is no connector `linear`"));
-    world.comment(PERSON, "/agent config").await;
-    assert!(world.answer(5).await.contains("does not offer `config` yet"));
     no_task(&world).await;
     world.finish().await;
 }

@@ -13,7 +13,7 @@ async fn world_with_pull(builder: Builder) -> Option<World> {
     let mut world = builder.start().await?;
     world.github.branch_off(REPO, "feature").await.unwrap();
     world.github.push_file(REPO, "feature", "src/app.txt", "one\ntwo\n").await.unwrap();
-    world.issue = world.github.open_pull(REPO, PERSON, "Add the app", "feature", false).await;
+    world.issue = world.github.open_pull(REPO, PERSON, "Add the app", "feature").await;
     Some(world)
 }
 
@@ -162,6 +162,23 @@ async fn a_push_meanwhile_is_built_upon_or_given_way_to() {
     }
 }
 
+/// Merged and tidied up while the agent worked: the branch does not come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_is_deleted_meanwhile_stays_deleted() {
+    let world = world_with_pull(Builder::new(Engine::Sqlite).agent("ours", WAITS)).await.unwrap();
+    let comment = world.comment(PERSON, "/agent ours fix it").await;
+    let (scratch, _) = world.scratch_file("here").await;
+    world.github.close_pull(REPO, world.issue).await;
+    world.github.delete_branch(REPO, "feature").await.unwrap();
+    std::fs::write(scratch.join("go"), "").unwrap();
+    assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
+    let told = "The branch feature is gone, so this work is on a branch of its own.";
+    assert!(world.only_answer().await.contains(told), "{}", world.only_answer().await);
+    let branches = world.github.branches(REPO).await.unwrap();
+    assert!(branches.iter().all(|(name, _)| name != "feature") && branches.len() == 2, "{branches:?}");
+    world.finish().await;
+}
+
 /// What a pull request tells agents to do counts only once it is merged.
 #[tokio::test(flavor = "multi_thread")]
 async fn files_for_agents_are_those_of_the_base() {
@@ -191,7 +208,7 @@ async fn files_for_agents_are_those_of_the_base() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_worked_on_is_said() {
-    let mut world = world_with_pull(Builder::new(Engine::Sqlite).agent("ours", "echo x > x; exit 3")).await.unwrap();
+    let world = world_with_pull(Builder::new(Engine::Sqlite).agent("ours", "echo x > x; exit 3")).await.unwrap();
     let before = on_branch(&world, "feature").await;
     let comment = world.comment(PERSON, "/agent ours fix it").await;
     assert_eq!(world.ended(comment).await, "confused");
@@ -201,9 +218,5 @@ async fn what_cannot_be_worked_on_is_said() {
     let comment = world.comment(PERSON, "/agent ours fix it").await;
     assert_eq!(world.ended(comment).await, "confused");
     assert!(world.answer(1).await.contains("The pull request is closed"), "{}", world.answer(1).await);
-    world.issue = world.github.open_pull(REPO, "eve", "From a fork", "feature", true).await;
-    let comment = world.comment(PERSON, "/agent ours fix it").await;
-    assert_eq!(world.ended(comment).await, "confused");
-    assert!(world.only_answer().await.contains("pull requests from forks is not offered yet"));
     world.finish().await;
 }

@@ -61,7 +61,8 @@ async fn the_ledger_tells_what_became_of_each_delivery() {
             .await;
         let installations = olga.get("/installations").await.text();
         assert!(
-            installations.contains("<strong>acme</strong>") && installations.contains(">acme/shop</a>"),
+            installations.contains("<strong>acme</strong>")
+                && installations.contains(">acme/shop</a> <span class=\"soft\">no policy</span>"),
             "{installations}"
         );
         assert!(olga.get(&link(424_242)).await.text().contains("Nothing of it has reached us"));

@@ -13,7 +13,7 @@ async fn world_with_review(engine: Engine, answer: &str) -> Option<World> {
     let mut world = Builder::new(engine).agent("ours", &script).start().await?;
     world.github.branch_off(REPO, "feature").await.unwrap();
     world.github.push_file(REPO, "feature", "src/app.rs", APP).await.unwrap();
-    world.issue = world.github.open_pull(REPO, PERSON, "Add the app", "feature", false).await;
+    world.issue = world.github.open_pull(REPO, PERSON, "Add the app", "feature").await;
     Some(world)
 }
 
@@ -123,7 +123,7 @@ async fn a_second_review_goes_on_from_the_first() {
         let Some(mut world) = Builder::new(engine).agent("ours", &script).start().await else { continue };
         world.github.branch_off(REPO, "feature").await.unwrap();
         world.github.push_file(REPO, "feature", "src/app.rs", APP).await.unwrap();
-        world.issue = world.github.open_pull(REPO, PERSON, "Add the app", "feature", false).await;
+        world.issue = world.github.open_pull(REPO, PERSON, "Add the app", "feature").await;
         let comment = world.comment(PERSON, "/agent ours review").await;
         assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
         assert_eq!(only_review(&world).await.comments.len(), 2);
@@ -165,7 +165,7 @@ async fn a_review_is_made_once_whatever_dies() {
         let Some(mut world) = world_with_review(engine, &answer(&[minus()], &[])).await else { continue };
         for call in 0.. {
             world.github.install_anew().await;
-            world.issue = world.github.open_pull(REPO, PERSON, "Add the app", "feature", false).await;
+            world.issue = world.github.open_pull(REPO, PERSON, "Add the app", "feature").await;
             world.github.set_faults(vec![Fault { call, times: 1, when: When::After, kind: Kind::Hold }]);
             let comment = world.comment(PERSON, "/agent ours review").await;
             let held = tokio::select! {
@@ -217,7 +217,7 @@ async fn a_great_change_is_handed_over_by_files() {
         .chain([("great.txt", great.as_str())])
         .collect();
     world.github.push_files(REPO, "feature", &files).await.unwrap();
-    world.issue = world.github.open_pull(REPO, PERSON, "Much", "feature", false).await;
+    world.issue = world.github.open_pull(REPO, PERSON, "Much", "feature").await;
     let comment = world.comment(PERSON, "/agent ours review").await;
     assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
     let log = world.log_of(&world.last_task().await.id).await;
