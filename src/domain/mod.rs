@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod agent_stream;
 pub mod ask;
+pub mod attachment;
 pub mod change;
 pub mod check;
 pub mod command;
@@ -37,5 +38,6 @@ pub mod review;
 pub mod run;
 pub mod secret;
 pub mod suggestion;
+pub mod surroundings;
 pub mod task;
 pub mod text;

@@ -8,6 +8,7 @@ use super::policy::Terms;
 use super::pull::{PullAt, ReviewTalk};
 use super::review::FORM;
 use super::review::ledger::Ledger;
+use super::surroundings::Surroundings;
 use super::text::{count, cut_marked, without_hidden};
 
 const MAX_BODY_BYTES: usize = 32 * 1024;
@@ -46,6 +47,11 @@ pub struct Inputs {
     /// What a review begins with.
     #[serde(default)]
     pub ledger: Ledger,
+    #[serde(default)]
+    pub surroundings: Surroundings,
+    /// Addresses of files that people attached to all this.
+    #[serde(default)]
+    pub attachments: Vec<String>,
     /// What the repository wants of the task.
     #[serde(default)]
     pub terms: Terms,
@@ -157,6 +163,13 @@ impl Inputs {
         }
     }
 
+    /// All that was said, as the agent is told it.
+    pub fn texts(&self) -> Vec<&str> {
+        let comments = self.comments.iter().chain(self.talks.iter().flat_map(|talk| &talk.said));
+        let issues = self.surroundings.issues.iter().map(|issue| &issue.body);
+        std::iter::once(&self.body).chain(comments).chain(issues).map(|quoted| quoted.text.as_str()).collect()
+    }
+
     /// The whole prompt. Our words come first: a prompt that starts with a slash or an `@` means
     /// something else to some agents. `is_resumed`: the agent remembers what was said before.
     pub fn prompt(&self, requester: &str, request: &str, is_resumed: bool) -> String {
@@ -220,6 +233,7 @@ impl Inputs {
         ]);
         parts.extend(self.comments.iter().map(|comment| data("comment", comment)));
         parts.extend(self.talks.iter().map(talk));
+        parts.extend(self.surroundings.prompt());
         if self.talks_left_out > 0 {
             parts.push(format!("({} of reviews left out for length.)", count(self.talks_left_out, "conversation")));
         }
@@ -297,13 +311,13 @@ impl Follows {
     }
 }
 
-fn data(what: &str, quoted: &Quoted) -> String {
+pub(super) fn data(what: &str, quoted: &Quoted) -> String {
     let trust = if quoted.is_insider { "a member of the project" } else { "an outsider" };
     let author = if quoted.author.is_empty() { "unknown" } else { &quoted.author };
     fenced_as(&format!("{what} by {author} ({trust})"), &quoted.text)
 }
 
-fn fenced_as(what: &str, text: &str) -> String {
+pub(super) fn fenced_as(what: &str, text: &str) -> String {
     let text = if text.is_empty() { "(empty)" } else { text };
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::agent_stream::{AgentEnd, Usage};
+use super::attachment::Attached;
 use super::change::{HeldBack, Selection};
 use super::gateway::errors::Reached;
 use super::ids::{Millis, RunId, TaskId};
@@ -118,6 +119,8 @@ pub struct RunFacts {
     pub is_warm: bool,
     /// The sandbox stays after the end.
     pub kept: Option<Kept>,
+    /// Files beside the checkout that people attached to the thread.
+    pub attached: Vec<Attached>,
     pub agent_end: Option<AgentEnd>,
     /// The agent's to-do list, calls of tools so far, and what the last one is about.
     pub plan: Vec<String>,

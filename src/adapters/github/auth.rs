@@ -25,10 +25,12 @@ pub enum Scope {
     Clone,
     /// Show what becomes of a pull request beside its commits.
     Checks,
+    /// Read what jobs printed.
+    Logs,
 }
 
 impl Scope {
-    pub const ALL: [Self; 4] = [Self::Talk, Self::Publish, Self::Clone, Self::Checks];
+    pub const ALL: [Self; 5] = [Self::Talk, Self::Publish, Self::Clone, Self::Checks, Self::Logs];
 
     pub fn permissions(self) -> &'static [(&'static str, &'static str)] {
         match self {
@@ -38,6 +40,7 @@ impl Scope {
             Self::Publish => &[("contents", "write"), ("metadata", "read"), ("pull_requests", "write")],
             Self::Clone => &[("contents", "read"), ("metadata", "read")],
             Self::Checks => &[("checks", "write"), ("metadata", "read")],
+            Self::Logs => &[("actions", "read"), ("metadata", "read")],
         }
     }
 }

@@ -10,8 +10,8 @@ use crate::domain::ids::{CommentId, IssueNumber, Millis};
 use crate::domain::prompt::Quoted;
 use crate::domain::task::Subject;
 
-/// Comments read of one thread; of more, the newest count.
-const MAX_COMMENTS: usize = 500;
+/// Comments read of one thread, oldest first as GitHub lists them: more than any thread has.
+const MAX_COMMENTS: usize = 5_000;
 
 #[derive(Deserialize)]
 pub(super) struct User {

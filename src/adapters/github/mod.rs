@@ -2,9 +2,11 @@
 //! domain values. Nothing is retried here but a refused token: whether a call may be repeated is
 //! known where its effect is known, in `app`.
 
+mod around;
 mod auth;
 mod checks;
 mod commits;
+mod downloads;
 mod error;
 mod graphql;
 mod issues;
@@ -194,6 +196,17 @@ impl GitHub {
         path: &str,
         body: Option<&B>,
     ) -> Result<Answer> {
+        self.send_accepting(bearer, method, path, body, "application/vnd.github+json").await
+    }
+
+    async fn send_accepting<B: Serialize + Sync + ?Sized>(
+        &self,
+        bearer: &Secret,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+        accept: &'static str,
+    ) -> Result<Answer> {
         let mut path = path.to_owned();
         for _ in 0..=MAX_REDIRECTS {
             let mut value = http::HeaderValue::from_str(&format!("Bearer {}", bearer.expose()))
@@ -203,7 +216,7 @@ impl GitHub {
                 .method(method.clone())
                 .uri(&path)
                 .header(header::AUTHORIZATION, value)
-                .header(header::ACCEPT, "application/vnd.github+json");
+                .header(header::ACCEPT, accept);
             let request = self
                 .crab
                 .build_request(builder, body)

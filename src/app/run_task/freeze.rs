@@ -3,9 +3,12 @@
 use super::RunContext;
 use super::patience::{BEFORE_WORK, Stop};
 use super::start::{Start, start};
+use super::surroundings::around;
+use crate::domain::attachment::attachments;
 use crate::domain::policy::POLICY_FILE;
 use crate::domain::prompt::{Inputs, Quoted, ThreadText};
 use crate::domain::pull::ReviewTalk;
+use crate::domain::surroundings::{FailedCheck, LinkedIssue, Surroundings};
 
 pub(super) async fn freeze(ctx: &mut RunContext) -> Result<(), Stop> {
     if ctx.inputs.is_some() {
@@ -28,8 +31,16 @@ pub(super) async fn freeze(ctx: &mut RunContext) -> Result<(), Stop> {
             let opening = ctx.app.opening(&task.delivery).await?;
             let thread = ThreadText { title: opening.title, body: opening.body, comments, talks };
             let frozen = Inputs::freeze(redacted(ctx, thread));
+            let (surroundings, hidden) = match &pull {
+                Some(_) => redacted_around(ctx, around(ctx, &base_sha).await?).freeze(),
+                None => (Surroundings::default(), 0),
+            };
+            let hidden_removed = frozen.hidden_removed + hidden;
             let is_private = !repository.is_public;
-            let inputs = Inputs { base_branch, base_sha, is_private, follows, pull, ledger, terms, ..frozen };
+            let frozen = Inputs { surroundings, hidden_removed, ..frozen };
+            let attachments = attachments(&frozen.texts(), github.web_url());
+            let inputs =
+                Inputs { base_branch, base_sha, is_private, follows, pull, ledger, terms, attachments, ..frozen };
             Ok((inputs, holding.fault))
         })
         .await?
@@ -45,6 +56,19 @@ pub(super) async fn freeze(ctx: &mut RunContext) -> Result<(), Stop> {
     }
     ctx.inputs = Some(inputs);
     Ok(())
+}
+
+fn redacted_around(ctx: &RunContext, found: Surroundings) -> Surroundings {
+    let issue = |issue: LinkedIssue| LinkedIssue {
+        title: ctx.redacted(&issue.title),
+        body: Quoted { text: ctx.redacted(&issue.body.text), ..issue.body },
+        ..issue
+    };
+    let check = |check: FailedCheck| FailedCheck { text: ctx.redacted(&check.text), ..check };
+    Surroundings {
+        issues: found.issues.into_iter().map(issue).collect(),
+        checks: found.checks.into_iter().map(check).collect(),
+    }
 }
 
 /// Somebody may have pasted one of our secrets into the thread.

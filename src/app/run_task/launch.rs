@@ -9,6 +9,7 @@ use crate::adapters::store::NewGrant;
 use crate::adapters::vault;
 use crate::app::keys::KeyError;
 use crate::domain::agent::{Agent, Granted, LaunchFor, Session};
+use crate::domain::attachment::told;
 use crate::domain::connector::config::environment;
 use crate::domain::failure::{Failure, sandbox_timed_out};
 use crate::domain::gateway::GRANT_PREFIX;
@@ -17,7 +18,7 @@ use crate::domain::money::Usd;
 use crate::domain::run::SandboxId;
 use crate::domain::secret::Secret;
 use crate::domain::text::duration;
-use crate::ports::sandbox::{CommandId, CommandSpec, LONGEST_COMMAND};
+use crate::ports::sandbox::{CommandId, CommandSpec, LONGEST_COMMAND, SCRATCH};
 
 /// The agent is stopped this long before its sandbox ends, so that its work can be saved.
 const RESERVE: Duration = Duration::from_secs(120);
@@ -36,6 +37,7 @@ pub(super) async fn start(ctx: &mut RunContext, sandbox: &SandboxId) -> Result<C
         true => review_pull::prompt(ctx).await?,
         false => ctx.inputs()?.prompt(&ctx.task.requester.login, &ctx.task.request, is_resumed),
     };
+    let prompt = prompt + &told(&ctx.run.facts.attached, SCRATCH);
     let started = start_once(ctx, sandbox, &spec, PROMPT_FILE, &prompt).await?;
     ctx.run.facts.command = Some(started.0.clone());
     ctx.record(&[]).await?;

@@ -24,6 +24,7 @@ mod review_pull;
 mod second_opinion;
 mod settle;
 mod start;
+mod surroundings;
 
 use std::time::Duration;
 

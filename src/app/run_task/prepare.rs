@@ -12,6 +12,7 @@ use super::conversation::restore;
 use super::patience::{BEFORE_WORK, Stop};
 use super::project::{install_dependencies, set_up};
 use super::provision::network;
+use super::surroundings::place_attachments;
 use super::{RunContext, connectors, retry_wait};
 use crate::domain::agent::Agent;
 use crate::domain::failure::Failure;
@@ -33,6 +34,7 @@ pub(super) async fn prepare(ctx: &mut RunContext) -> Result<(), Stop> {
     put_back(ctx).await?;
     connectors::inject(ctx).await?;
     place_home_files(ctx).await?;
+    place_attachments(ctx).await?;
     set_up(ctx).await?;
     if ctx.task.options.install {
         install_dependencies(ctx, "project").await?;

@@ -92,6 +92,7 @@ async fn in_repository(world: &mut World, asked: &Asked, repo: String, rest: Vec
         None | Some("collaborators" | "git" | "compare") => refs::answer(world, &inside).await,
         Some("issues") => issues::answer(world, &inside),
         Some("pulls") => pulls::answer(world, &inside).await,
+        Some("actions") => checks::job_log(world, &inside),
         Some("check-runs" | "commits") => checks::checks(world, &inside),
         Some("contents") => checks::contents(world, &inside).await,
         Some(_) => violation(world, asked, 404, "an unknown route"),
@@ -166,6 +167,7 @@ fn mint(world: &mut World, asked: &Asked) -> Answer {
         ("pull_requests", "write"),
         ("members", "read"),
         ("checks", "write"),
+        ("actions", "read"),
     ];
     for (name, level) in &permissions {
         if !granted.iter().any(|(known, most)| known == name && (*most == "write" || level == "read")) {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::api::{Inside, fields, need, violation};
 use super::git;
-use super::server::Answer;
+use super::server::{Answer, Asked};
 use super::state::World;
 
 /// A check run, as a reader of the pull request sees it.
@@ -19,15 +19,36 @@ pub struct CheckView {
     pub conclusion: Option<String>,
     pub title: String,
     pub summary: String,
+    /// Made by somebody else: what the job printed, if it was one of GitHub Actions.
+    pub log_of_other: Option<String>,
 }
+
+/// GitHub Actions, in a check run.
+const OTHER_APP: i64 = 15368;
+const OUR_APP: i64 = 42;
 
 fn check_json(check: &CheckView) -> Value {
     let status = if check.conclusion.is_some() { "completed" } else { "in_progress" };
     json!({
         "id": check.id, "name": check.name, "head_sha": check.commit, "external_id": check.external_id,
         "status": status, "conclusion": check.conclusion,
+        "app": { "id": if check.log_of_other.is_some() { OTHER_APP } else { OUR_APP } },
+        "details_url": format!("https://github.com/{}/actions/runs/7/job/{}", check.repo, check.id),
         "output": { "title": check.title, "summary": check.summary },
     })
+}
+
+/// `/actions/jobs/…/logs`: the address of the storage.
+pub(super) fn job_log(world: &mut World, inside: &Inside<'_>) -> Answer {
+    if let Err(answer) = need(world, inside, "actions", "read") {
+        return answer;
+    }
+    match inside.rest.get(2).and_then(|id| world.checks.get(&id.parse().ok()?)) {
+        Some(check) if check.log_of_other.is_some() => {
+            Answer::redirect(&format!("{}/storage/logs/{}", world.url, check.id))
+        }
+        _ => Answer::refused(404, "Not Found"),
+    }
 }
 
 /// `/check-runs…` and `/commits/…/check-runs`
@@ -94,4 +115,25 @@ pub(super) async fn contents(world: &mut World, inside: &Inside<'_>) -> Answer {
     };
     let content = base64::engine::general_purpose::STANDARD.encode(text);
     Answer::json(200, &json!({ "type": "file", "path": path, "sha": sha, "encoding": "base64", "content": content }))
+}
+
+/// What a job printed. A token that comes here has gone too far.
+pub(super) fn storage(world: &World, asked: &Asked, id: &str) -> Answer {
+    let log = id.parse().ok().and_then(|id: i64| world.checks.get(&id)?.log_of_other.clone());
+    match log {
+        Some(log) if asked.headers.get("authorization").is_none() => Answer::html(200, log),
+        _ => Answer::empty(400),
+    }
+}
+
+/// A file of a comment: open to all for public repositories, else with a signature.
+pub(super) fn attached(world: &World, asked: &Asked, name: &str) -> Answer {
+    let is_open = world.repositories.values().all(|repository| !repository.private);
+    let is_signed = asked.query("jwt") == Some("signed");
+    match world.attached.get(name) {
+        Some(bytes) if (is_open || is_signed) && asked.headers.get("authorization").is_none() => {
+            Answer { status: 200, headers: Vec::new(), body: bytes.clone() }
+        }
+        _ => Answer::empty(404),
+    }
 }

@@ -24,6 +24,9 @@ pub(super) async fn answer(world: &mut World, asked: &Asked, token: &Token) -> A
     if body["query"].as_str().unwrap_or_default().contains("reviewThreads(first: 50") {
         return review_comments::threads(world, &body);
     }
+    if body["query"].as_str().unwrap_or_default().contains("closingIssuesReferences(") {
+        return closing(world, &body);
+    }
     if body["query"].as_str().unwrap_or_default().contains("resolveReviewThread(") {
         if !token.allows("pull_requests", "write") {
             return error("FORBIDDEN", "Resource not accessible by integration");
@@ -46,6 +49,26 @@ pub(super) async fn answer(world: &mut World, asked: &Asked, token: &Token) -> A
         Ok(oid) => Answer::json(200, &json!({ "data": { "createCommitOnBranch": { "commit": { "oid": oid } } } })),
         Err(answer) => answer,
     }
+}
+
+/// Issues that a pull request's text says it closes.
+fn closing(world: &World, body: &Value) -> Answer {
+    let variables = &body["variables"];
+    let text = |key: &str| variables[key].as_str().unwrap_or_default().to_owned();
+    let found = world.repository(&format!("{}/{}", text("owner"), text("name")));
+    let issues =
+        found.and_then(|repository| {
+            let pull = repository.issues.get(&variables["number"].as_i64()?)?;
+            let closes = |number: i64| pull.body.contains(&format!("Closes #{number}."));
+            let issues = repository.issues.values().filter(|issue| closes(issue.number));
+            Some(issues.map(|issue| json!({
+            "number": issue.number, "title": issue.title, "body": issue.body, "createdAt": issue.created_at,
+            "lastEditedAt": null, "authorAssociation": "NONE", "author": { "login": issue.author },
+            "repository": { "databaseId": repository.id },
+        })).collect::<Vec<_>>())
+        });
+    let nodes = json!({ "closingIssuesReferences": { "nodes": issues.unwrap_or_default() } });
+    Answer::json(200, &json!({ "data": { "repository": { "pullRequest": nodes } } }))
 }
 
 fn ready(world: &mut World, body: &Value, token: &Token) -> Answer {

@@ -11,6 +11,31 @@ use crate::domain::ids::Millis;
 use crate::domain::markdown::MAX_BODY_CHARS;
 
 pub(super) fn answer(world: &mut World, inside: &Inside<'_>) -> Answer {
+    let answer = plain_answer(world, inside);
+    let accepted = inside.asked.headers.get("accept").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accepted.contains("full+json") { rendered(world, answer) } else { answer }
+}
+
+/// Texts as people see them, too: there, addresses of attached files are signed.
+fn rendered(world: &World, mut answer: Answer) -> Answer {
+    let Ok(mut value) = serde_json::from_slice::<Value>(&answer.body) else { return answer };
+    let texts = match &mut value {
+        Value::Array(texts) => texts.iter_mut().collect::<Vec<_>>(),
+        one => vec![one],
+    };
+    for text in texts {
+        let mut html = text["body"].as_str().unwrap_or_default().to_owned();
+        for name in world.attached.keys() {
+            let address = format!("{}/user-attachments/assets/{name}", world.url);
+            html = html.replace(&address, &format!("<img src=\"{address}?x=1&amp;jwt=signed\">"));
+        }
+        text["body_html"] = json!(html);
+    }
+    answer.body = value.to_string().into_bytes();
+    answer
+}
+
+fn plain_answer(world: &mut World, inside: &Inside<'_>) -> Answer {
     let level = if inside.asked.method == Method::GET { "read" } else { "write" };
     if let Err(answer) = need(world, inside, "issues", level) {
         return answer;

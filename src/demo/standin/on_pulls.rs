@@ -57,6 +57,24 @@ impl Standin {
         payloads::about(&world, repo, number, (action, login, &head), more)
     }
 
+    /// A job of GitHub Actions has failed at a commit, having printed this.
+    pub async fn fail_check(&self, repo: &str, commit: &str, name: &str, log: &str) {
+        let mut world = self.world.lock().await;
+        let id = world.fresh_id();
+        let (repo, commit, name) = (repo.to_owned(), commit.to_owned(), name.to_owned());
+        let log_of_other = Some(log.to_owned());
+        let conclusion = Some("failure".to_owned());
+        world.checks.insert(id, CheckView { id, repo, name, commit, conclusion, log_of_other, ..CheckView::default() });
+    }
+
+    /// Somebody attaches a file. Gives its address, which opens for everybody where the repository is public.
+    pub async fn attach(&self, bytes: &[u8]) -> String {
+        let mut world = self.world.lock().await;
+        let name = world.fresh_id().to_string();
+        world.attached.insert(name.clone(), bytes.to_vec());
+        format!("{}/user-attachments/assets/{name}", world.url)
+    }
+
     /// Check runs, in order.
     pub async fn checks(&self) -> Vec<CheckView> {
         self.world.lock().await.checks.values().cloned().collect()
@@ -91,6 +109,14 @@ impl Standin {
         let mut world = self.world.lock().await;
         let id = world.fresh_id();
         (id, payloads::review_submitted(&world, repo, pull, login, (id, body)))
+    }
+
+    /// Its author writes another text.
+    pub async fn describe(&self, repo: &str, number: i64, body: &str) {
+        let mut world = self.world.lock().await;
+        if let Some(issue) = world.repository_mut(repo).and_then(|repository| repository.issues.get_mut(&number)) {
+            body.clone_into(&mut issue.body);
+        }
     }
 
     pub async fn delete_branch(&self, repo: &str, branch: &str) -> std::io::Result<()> {

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 
 use super::server::{Answer, Asked};
 use super::state::World;
-use super::{git, manifest, oauth};
+use super::{checks, git, manifest, oauth};
 
 #[derive(Template)]
 #[template(path = "thread.html")]
@@ -47,6 +47,8 @@ pub(super) async fn page(world: &Mutex<World>, asked: &Asked) -> Answer {
             body: include_bytes!("../templates/style.css").to_vec(),
         },
         ["favicon.ico"] => Answer::empty(204),
+        ["storage", "logs", id] => checks::storage(&*world.lock().await, asked, id),
+        ["user-attachments", "assets", name] => checks::attached(&*world.lock().await, asked, name),
         ["login", "oauth", "authorize"] => oauth::authorize(&mut *world.lock().await, asked),
         ["login", "oauth", "access_token"] => oauth::access_token(&mut *world.lock().await, asked),
         ["settings", "apps", "new"] | ["organizations", _, "settings", "apps", "new"] => {

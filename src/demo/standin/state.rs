@@ -35,6 +35,8 @@ pub(super) struct World {
     /// By subject, such as `comment:7` or `issue:acme/shop#1`.
     pub reactions: BTreeMap<i64, Reaction>,
     pub checks: BTreeMap<i64, CheckView>,
+    /// Files that people attached, by name.
+    pub attached: BTreeMap<String, Vec<u8>>,
     /// Of issues and pull requests, as `acme/shop#1 name`.
     pub labels: Vec<String>,
     /// Requests for a review that were taken back: the pull request and who was asked.
@@ -183,6 +185,7 @@ impl World {
             review_comments: BTreeMap::new(),
             reactions: BTreeMap::new(),
             checks: BTreeMap::new(),
+            attached: BTreeMap::new(),
             labels: Vec::new(),
             ended_requests: Vec::new(),
             tokens: BTreeMap::new(),

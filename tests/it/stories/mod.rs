@@ -26,6 +26,7 @@ mod settings;
 mod settings_pages;
 mod signing_in;
 mod stubbed_agents;
+mod surroundings;
 mod task_pages;
 mod vercel_extras;
 mod vercel_sandbox;
