@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::issues::is_insider;
+use super::issues::{is_insider, was_there};
 use super::{GitHub, GitHubError, Place, Result, Scope, segment};
 use crate::domain::ids::{IssueNumber, Millis};
 use crate::domain::prompt::Quoted;
@@ -119,8 +119,7 @@ impl GitHub {
         let variables = json!({ "owner": place.name.owner, "name": place.name.name, "number": pull.0 });
         let data: ClosingData = self.graphql(place, Scope::Talk, CLOSING, &variables).await?;
         let is_of_then = |node: &IssueNode| {
-            let last = node.last_edited_at.as_deref().unwrap_or(&node.created_at);
-            Millis::parse_rfc3339(last).is_some_and(|at| at <= trigger)
+            was_there(&node.created_at, node.last_edited_at.as_deref().unwrap_or(&node.created_at), trigger)
         };
         let nodes = data.repository.pull_request.closing_issues_references.nodes.into_iter();
         let ours = nodes.filter(|node| node.repository.database_id == Some(place.repository.0) && is_of_then(node));

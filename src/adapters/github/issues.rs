@@ -48,6 +48,14 @@ pub(super) fn is_insider(association: &str) -> bool {
     matches!(association, "OWNER" | "MEMBER" | "COLLABORATOR")
 }
 
+/// Whether a text stood there at `trigger` as it stands now. GitHub tells seconds: what was edited in the same one may
+/// have been edited after it.
+pub(super) fn was_there(created: &str, edited: &str, trigger: Millis) -> bool {
+    let at = |text: &str| Millis::parse_rfc3339(text);
+    let is_as_written = edited == created || at(edited).is_some_and(|at| at.0 / 1000 < trigger.0 / 1000);
+    at(created).is_some_and(|at| at <= trigger) && is_as_written
+}
+
 pub(super) fn quoted(user: Option<User>, association: &str, text: Option<String>) -> Quoted {
     Quoted {
         author: user.map(|user| user.login).unwrap_or_default(),
@@ -69,15 +77,16 @@ impl GitHub {
     ) -> Result<Vec<Quoted>> {
         let path = format!("/repos/{}/issues/{issue}/comments?per_page=100", place.name);
         let comments: Vec<CommentAnswer> = self.list(place, Scope::Talk, &path, MAX_COMMENTS).await?;
-        let is_of_then = |comment: &CommentAnswer| {
-            let by = |text: &str| Millis::parse_rfc3339(text).is_some_and(|at| at <= trigger);
-            by(&comment.created_at) && by(&comment.updated_at)
+        // Of two comments of one second the ids tell which came first.
+        let is_before = |comment: &CommentAnswer| match subject {
+            Subject::IssueComment(CommentId(command)) => comment.id < command,
+            _ => true,
         };
-        let is_trigger = |comment: &CommentAnswer| subject == Subject::IssueComment(CommentId(comment.id));
         let is_ours = |comment: &CommentAnswer| comment.user.as_ref().is_some_and(|user| user.login == bot_login);
         Ok(comments
             .into_iter()
-            .filter(|comment| is_of_then(comment) && !is_trigger(comment) && !is_ours(comment))
+            .filter(|comment| was_there(&comment.created_at, &comment.updated_at, trigger))
+            .filter(|comment| is_before(comment) && !is_ours(comment))
             .map(|comment| quoted(comment.user, &comment.author_association, comment.body))
             .collect())
     }

@@ -6,7 +6,7 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::issues::{User, quoted};
+use super::issues::{User, quoted, was_there};
 use super::{GitHub, Place, Result, Scope};
 use crate::domain::ids::{IssueNumber, Millis};
 use crate::domain::pull::ReviewTalk;
@@ -152,19 +152,21 @@ impl GitHub {
         let threads = self.threads(place, pull).await?.into_iter().filter(|thread| thread.is_resolved);
         let settled: HashSet<i64> =
             threads.filter_map(|thread| thread.comments.nodes.first().and_then(|first| first.database_id)).collect();
-        let is_of_then = |comment: &CommentAnswer| {
-            let by = |text: &str| Millis::parse_rfc3339(text).is_some_and(|at| at <= trigger);
-            by(&comment.created_at) && by(&comment.updated_at)
-        };
+        let by = |text: &str| Millis::parse_rfc3339(text).is_some_and(|at| at <= trigger);
         let mut talks: BTreeMap<i64, ReviewTalk> = BTreeMap::new();
-        for comment in comments.into_iter().filter(is_of_then) {
+        for comment in comments {
             let first = comment.in_reply_to_id.unwrap_or(comment.id);
             let is_asked = match subject {
                 Subject::ReviewComment(id) => id.0 == comment.id,
                 Subject::Review(id) => comment.pull_request_review_id == Some(id.0),
                 Subject::Issue | Subject::IssueComment(_) => false,
             };
-            if settled.contains(&first) && !is_asked {
+            // Submitting a review counts as an edit of its comments.
+            let was_there = match is_asked {
+                true => by(&comment.created_at) && by(&comment.updated_at),
+                false => was_there(&comment.created_at, &comment.updated_at, trigger),
+            };
+            if !was_there || (settled.contains(&first) && !is_asked) {
                 continue;
             }
             let talk = talks.entry(first).or_default();

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
+use crate::domain::ids::Millis;
 use crate::domain::secret::Secret;
 use crate::ports::clock::Clock;
 
@@ -181,6 +182,15 @@ impl Standin {
 
     pub async fn edit_comment(&self, id: i64, body: &str) {
         self.world.lock().await.edit_comment(id, body);
+    }
+
+    /// It was written a day ago.
+    pub async fn backdate(&self, id: i64) {
+        let mut world = self.world.lock().await;
+        let then = Millis(world.clock.now().0 - 86_400_000).rfc3339();
+        if let Some(comment) = world.comments.get_mut(&id) {
+            (comment.created_at, comment.updated_at) = (then.clone(), then);
+        }
     }
 
     pub async fn delete_comment(&self, id: i64) {

@@ -1,5 +1,6 @@
 //! One promise per file, in the words of the people who rely on it.
 
+mod attacks;
 mod comment_to_pull_request;
 mod connectors;
 mod control;
