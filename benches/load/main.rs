@@ -14,6 +14,7 @@ mod double;
 mod gateway;
 mod pages;
 mod receiver;
+mod reviews;
 mod running;
 mod seed;
 
@@ -50,6 +51,9 @@ fn main() {
         }
         if wanted("gateway") {
             gateway::measure().await;
+        }
+        if wanted("reviews") {
+            reviews::measure().await;
         }
         if wanted("running") {
             running::measure().await;

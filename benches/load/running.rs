@@ -140,7 +140,7 @@ pub async fn start(load: Load, vendor: &str) -> Running {
 }
 
 /// The program as a process of its own, with what every measurement sets.
-fn serve(github: &Standin, dir: &std::path::Path, database: &str) -> Command {
+pub fn serve(github: &Standin, dir: &std::path::Path, database: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hireling"));
     command
         .arg("serve")

@@ -31,7 +31,7 @@ pub(super) async fn diff_since(ctx: &RunContext, name: &str, from: &str) -> Resu
     let head = ctx.inputs()?.base_sha.as_str();
     // Files that nobody reads line by line count as binary.
     let options =
-        ["-c", "core.quotePath=false", "-c", "core.bigFileThreshold=1m", "diff", "--no-color", "--no-ext-diff"];
+        ["-c", "core.quotePath=false", "-c", "core.bigFileThreshold=4m", "diff", "--no-color", "--no-ext-diff"];
     let more = ["--no-textconv", "--find-renames", "-U3", from, head, "--"];
     let args: Vec<&str> = options.into_iter().chain(more).collect();
     git(ctx, name, &args, None, Some(name)).await?;
