@@ -1,5 +1,5 @@
 //! OAuth with GitHub and Vercel: where a browser is sent, and who it was that came back. A token is
-//! used to ask who it belongs to, and ended at once: nothing of it is kept.
+//! used to ask who it belongs to, and ended at once: nothing of it is kept, unless the person wants it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
-use crate::domain::ids::InstallationId;
+use crate::domain::ids::{InstallationId, Millis};
 use crate::domain::person::{Account, SeenInstallation, SignInWith};
 use crate::domain::secret::Secret;
 
@@ -41,10 +41,22 @@ pub enum SignInError {
     Unavailable(String),
 }
 
+/// What acts in a person's name at GitHub.
+#[derive(Debug, Clone)]
+pub struct UserToken {
+    pub access: Secret,
+    /// `None`: it does not end by itself.
+    pub ends_at: Option<Millis>,
+    /// What a new one is had for, once.
+    pub refresh: Option<Secret>,
+}
+
 /// Who came back.
 #[derive(Debug, Clone)]
 pub struct Arrived {
     pub account: Account,
+    /// Only where it was to be kept.
+    pub token: Option<UserToken>,
     /// Of GitHub: where the person can see our App. `None`: it did not say.
     pub installations: Option<Vec<SeenInstallation>>,
 }
@@ -60,7 +72,23 @@ pub struct SignIns {
 #[derive(Deserialize)]
 struct TokenAnswer {
     access_token: Option<String>,
+    /// Seconds.
+    expires_in: Option<i64>,
+    refresh_token: Option<String>,
     error: Option<String>,
+}
+
+impl TokenAnswer {
+    fn token(self, now: Millis) -> Result<UserToken, SignInError> {
+        match (self.access_token, self.error) {
+            (Some(access), None) if !access.is_empty() => Ok(UserToken {
+                access: Secret::new(access),
+                ends_at: self.expires_in.map(|seconds| Millis(now.0 + seconds * 1000)),
+                refresh: self.refresh_token.map(Secret::new),
+            }),
+            (_, error) => Err(SignInError::Refused(error.unwrap_or_else(|| "no token".to_owned()))),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -165,13 +193,13 @@ impl SignIns {
         Ok(url.into())
     }
 
-    /// Who the code stands for.
+    /// Who the code stands for. `keep_at`: the time now, where the token is to be kept.
     pub async fn arrive(
         &self,
         with: SignInWith,
         redirect_uri: &str,
-        code: &str,
-        verifier: &str,
+        (code, verifier): (&str, &str),
+        keep_at: Option<Millis>,
     ) -> Result<Arrived, SignInError> {
         let client = self.client(with)?;
         let path = match with {
@@ -188,16 +216,38 @@ impl SignIns {
         ];
         let request = self.http.post(format!("{}{path}", client.web_url)).form(&form);
         let answer: TokenAnswer = read(request, true).await?;
-        let token = match (answer.access_token, answer.error) {
-            (Some(token), None) if !token.is_empty() => Secret::new(token),
-            (_, error) => return Err(SignInError::Refused(error.unwrap_or_else(|| "no token".to_owned()))),
-        };
+        let token = answer.token(keep_at.unwrap_or(Millis(0)))?;
         let arrived = match with {
-            SignInWith::GitHub => self.at_github(client, &token).await,
-            SignInWith::Vercel => self.at_vercel(client, &token).await,
+            SignInWith::GitHub => self.at_github(client, &token.access).await,
+            SignInWith::Vercel => self.at_vercel(client, &token.access).await,
         };
-        self.end(with, client, &token).await;
-        arrived
+        match (arrived, keep_at) {
+            (Ok(arrived), Some(_)) => Ok(Arrived { token: Some(token), ..arrived }),
+            (arrived, _) => {
+                self.end(with, client, &token.access).await;
+                arrived
+            }
+        }
+    }
+
+    /// A new token of GitHub's for one that ends.
+    pub async fn renew(&self, refresh: &Secret, now: Millis) -> Result<UserToken, SignInError> {
+        let client = self.client(SignInWith::GitHub)?;
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("client_id", &client.id),
+            ("client_secret", client.secret.expose()),
+            ("refresh_token", refresh.expose()),
+        ];
+        let request = self.http.post(format!("{}/login/oauth/access_token", client.web_url)).form(&form);
+        read::<TokenAnswer>(request, true).await?.token(now)
+    }
+
+    /// Ends a token of GitHub's that was kept.
+    pub async fn end_user_token(&self, token: &Secret) {
+        if let Ok(client) = self.client(SignInWith::GitHub) {
+            self.end(SignInWith::GitHub, client, token).await;
+        }
     }
 
     fn get(&self, url: String, token: &Secret) -> reqwest::RequestBuilder {
@@ -223,7 +273,7 @@ impl SignIns {
         };
         let installations = seen.map(|seen| seen.installations.into_iter().filter_map(as_seen).collect());
         let account = Account { with: SignInWith::GitHub, subject: user.id.to_string(), login: user.login, email };
-        Ok(Arrived { account, installations })
+        Ok(Arrived { account, token: None, installations })
     }
 
     async fn at_vercel(&self, client: &Client, token: &Secret) -> Result<Arrived, SignInError> {
@@ -232,7 +282,7 @@ impl SignIns {
         let login = user.preferred_username.or(user.name).unwrap_or_else(|| user.sub.clone());
         let email = user.email.filter(|_| user.email_verified);
         let account = Account { with: SignInWith::Vercel, subject: user.sub, login, email };
-        Ok(Arrived { account, installations: None })
+        Ok(Arrived { account, token: None, installations: None })
     }
 
     /// Ends a token that has told what it was for. Where that fails it ends by itself, in hours.

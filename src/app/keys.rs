@@ -61,7 +61,7 @@ pub struct Rotated {
 
 impl Rotated {
     /// One that is left as it is.
-    fn note<T>(&mut self, id: &str, resealed: &Result<T, VaultError>) {
+    pub(super) fn note<T>(&mut self, id: &str, resealed: &Result<T, VaultError>) {
         match resealed {
             Ok(_) => self.current += 1,
             Err(error) => {
@@ -191,6 +191,7 @@ impl App {
         self.rotate_models_keys(&mut rotated).await?;
         self.rotate_conversations(&mut rotated).await?;
         self.rotate_connectors(&mut rotated).await?;
+        self.rotate_push_permits(&mut rotated).await?;
         Ok(rotated)
     }
 

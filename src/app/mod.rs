@@ -15,6 +15,7 @@ pub mod log_writer;
 pub mod outbox;
 pub mod people;
 pub mod policy;
+mod push_permit;
 pub mod receive;
 pub mod run_task;
 pub mod setup;

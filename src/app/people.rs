@@ -47,6 +47,9 @@ struct Attempt {
     verifier: String,
     next: String,
     link_for: Option<UserId>,
+    /// For a token that is kept: the person wants us to push in their name.
+    #[serde(default)]
+    is_push_permit: bool,
     ends_at: Millis,
 }
 
@@ -76,6 +79,10 @@ pub enum Landed {
     Linked {
         next: String,
     },
+    /// The person lets us push to forks in their name.
+    Permitted {
+        next: String,
+    },
     /// The account signs another person in: `proof` goes into the form that confirms.
     OfAnother {
         proof: String,
@@ -96,10 +103,20 @@ impl App {
         next: &str,
         link_for: Option<UserId>,
     ) -> Result<Departure, SignInFault> {
+        self.begin_attempt(with, next, link_for, false)
+    }
+
+    pub(super) fn begin_attempt(
+        &self,
+        with: SignInWith,
+        next: &str,
+        link_for: Option<UserId>,
+        is_push_permit: bool,
+    ) -> Result<Departure, SignInFault> {
         let [state, verifier] = [(); 2].map(|()| hex::encode(self.clock.new_secret()));
         let address = self.signins.address(with, &self.redirect_uri(with), &state, &verifier)?;
         let ends_at = self.clock.now().after(ATTEMPT);
-        let attempt = Attempt { with, state, verifier, next: next.to_owned(), link_for, ends_at };
+        let attempt = Attempt { with, state, verifier, next: next.to_owned(), link_for, is_push_permit, ends_at };
         Ok(Departure { address, cookie: self.seal_json("cookie/signin", &attempt)? })
     }
 
@@ -128,7 +145,20 @@ impl App {
         if !is_ours || !is_same_person || !self.store.finish_signin(&vault::hash(state), attempt.ends_at).await? {
             return Err(SignInFault::Stale);
         }
-        let arrived = self.signins.arrive(with, &self.redirect_uri(with), code, &attempt.verifier).await?;
+        let keep_at = attempt.is_push_permit.then_some(now);
+        let mut arrived =
+            self.signins.arrive(with, &self.redirect_uri(with), (code, &attempt.verifier), keep_at).await?;
+        if let Some(token) = arrived.token.take() {
+            let Some((person, _)) = here.filter(|(person, _)| person.id.0.to_string() == arrived.account.subject)
+            else {
+                self.signins.end_user_token(&token.access).await;
+                return Err(SignInFault::Refused(
+                    "That is not the GitHub account you are signed in with here.".to_owned(),
+                ));
+            };
+            self.keep_push_permit(person.id, &token).await?;
+            return Ok(Landed::Permitted { next: attempt.next });
+        }
         match here.filter(|_| attempt.link_for.is_some()) {
             Some((person, session)) => self.link(person, session, arrived, attempt.next).await,
             None => {

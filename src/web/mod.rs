@@ -136,6 +136,8 @@ fn pages() -> Router<Arc<Web>> {
         .route("/settings/accounts/link", post(signin::link))
         .route("/settings/accounts/unlink", post(signin::unlink))
         .route("/settings/accounts/merge", post(signin::merge))
+        .route("/settings/forks/allow", post(signin::allow_push))
+        .route("/settings/forks/withdraw", post(signin::withdraw_push))
         .route("/settings/sessions/revoke", post(settings::revoke))
         .route("/settings/export", get(settings::export))
         .route("/settings/delete", post(settings::delete))

@@ -60,11 +60,13 @@ impl Frame {
 }
 
 /// Nothing of the address gets onto the page but these.
-const NOTICES: [(&str, &str); 19] = [
+const NOTICES: [(&str, &str); 21] = [
     ("saved", "Saved."),
     ("deleted", "Deleted."),
     ("linked", "Linked."),
     ("unlinked", "Unlinked."),
+    ("allowed", "Allowed."),
+    ("withdrawn", "Withdrawn; the token is ended."),
     ("merged", "You are one person here now."),
     ("revoked", "That session is over."),
     ("accepted", "The vendor accepts this key."),

@@ -134,6 +134,7 @@ async fn arrive(
     let mut response = match landed {
         Ok(Landed::SignedIn { cookie, next }) => signed_in(web, &next, &cookie),
         Ok(Landed::Linked { next }) => then(&next, "linked"),
+        Ok(Landed::Permitted { next }) => then(&next, "allowed"),
         Ok(Landed::OfAnother { proof, account, there }) => {
             let Some(me) = &visitor.me else { return refuse(web, StatusCode::FORBIDDEN) };
             let frame = Frame::of(web, &visitor).await;
@@ -220,6 +221,27 @@ pub async fn link(State(web): State<Arc<Web>>, posted: Posted) -> Response {
             let visitor = Visitor { me: Some(posted.me), done: None };
             refused(&web, &visitor, HOME, &fault).await
         }
+    }
+}
+
+/// Leaves for GitHub to let us push to forks in the person's name.
+pub async fn allow_push(State(web): State<Arc<Web>>, posted: Posted) -> Response {
+    match web.app.begin_push_permit(&posted.me.person) {
+        Ok(departure) => leave(&web, &departure),
+        Err(fault) => {
+            let visitor = Visitor { me: Some(posted.me), done: None };
+            refused(&web, &visitor, HOME, &fault).await
+        }
+    }
+}
+
+pub async fn withdraw_push(State(web): State<Arc<Web>>, posted: Posted) -> Response {
+    match web.app.withdraw_push_permit(posted.me.person.id).await {
+        Ok(()) => {
+            web.app.audit(posted.me.person.id, "withdrew", "pushing to forks").await;
+            then("/settings", "withdrawn")
+        }
+        Err(_) => refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
     }
 }
 

@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use super::{GitHub, GitHubError, Place, Result, Scope, segment};
 use crate::domain::change::{Change, Mode};
 use crate::domain::comment::CommitMessage;
+use crate::domain::ids::RepoName;
+use crate::domain::secret::Secret;
 
 /// Bytes of a changed file, by its Git object id.
 pub type FileContent = HashMap<String, Vec<u8>>;
@@ -61,21 +63,19 @@ impl GitHub {
         }
     }
 
+    /// The same in a person's name, in another repository; only plain files.
+    pub async fn create_commit_as(
+        &self,
+        token: &Secret,
+        repository: &RepoName,
+        commit: &NewCommit<'_>,
+    ) -> Result<String> {
+        let data: CommitData = self.graphql_as(token, CREATE_COMMIT, &plain_commit(repository, commit)?).await?;
+        Ok(data.create_commit_on_branch.commit.oid)
+    }
+
     async fn commit_plain(&self, place: &Place<'_>, commit: &NewCommit<'_>) -> Result<String> {
-        let mut additions: Vec<Value> = Vec::new();
-        let mut deletions: Vec<Value> = Vec::new();
-        for change in commit.changes {
-            match &change.after {
-                Some((_, id)) => additions.push(json!({ "path": change.path, "contents": encoded(commit, id)? })),
-                None => deletions.push(json!({ "path": change.path })),
-            }
-        }
-        let variables = json!({ "input": {
-            "branch": { "repositoryNameWithOwner": place.name.to_string(), "branchName": commit.branch },
-            "message": { "headline": commit.message.headline, "body": commit.message.body },
-            "expectedHeadOid": commit.parent,
-            "fileChanges": { "additions": additions, "deletions": deletions },
-        }});
+        let variables = plain_commit(place.name, commit)?;
         let data: CommitData = self.graphql(place, Scope::Publish, CREATE_COMMIT, &variables).await?;
         Ok(data.create_commit_on_branch.commit.oid)
     }
@@ -118,6 +118,24 @@ impl GitHub {
         let made: Sha = self.call(place, Scope::Publish, Method::POST, &path, Some(body)).await?.json()?;
         Ok(made.sha)
     }
+}
+
+/// What GitHub is told of a commit of plain files.
+fn plain_commit(repository: &RepoName, commit: &NewCommit<'_>) -> Result<Value> {
+    let mut additions: Vec<Value> = Vec::new();
+    let mut deletions: Vec<Value> = Vec::new();
+    for change in commit.changes {
+        match &change.after {
+            Some((_, id)) => additions.push(json!({ "path": change.path, "contents": encoded(commit, id)? })),
+            None => deletions.push(json!({ "path": change.path })),
+        }
+    }
+    Ok(json!({ "input": {
+        "branch": { "repositoryNameWithOwner": repository.to_string(), "branchName": commit.branch },
+        "message": { "headline": commit.message.headline, "body": commit.message.body },
+        "expectedHeadOid": commit.parent,
+        "fileChanges": { "additions": additions, "deletions": deletions },
+    }}))
 }
 
 fn encoded(commit: &NewCommit<'_>, id: &str) -> Result<String> {

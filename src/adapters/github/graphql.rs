@@ -10,11 +10,14 @@ use serde_json::{Value, json};
 
 use super::{GitHub, GitHubError, MAX_ANSWER_BYTES, Place, Result, Scope, error};
 use crate::domain::ids::Millis;
+use crate::domain::secret::Secret;
 use crate::domain::text::cut_marked;
 
 #[derive(Deserialize)]
-struct GraphQlAnswer<T> {
-    data: Option<T>,
+struct GraphQlAnswer {
+    /// With an error, what was asked for is `null` in it.
+    #[serde(default)]
+    data: Value,
     #[serde(default)]
     errors: Vec<GraphQlError>,
 }
@@ -58,6 +61,17 @@ impl GitHub {
         }
     }
 
+    /// One call with a person's token.
+    pub(super) async fn graphql_as<T: DeserializeOwned>(
+        &self,
+        token: &Secret,
+        query: &'static str,
+        variables: &Value,
+    ) -> Result<T> {
+        let request = self.http.post(&self.graphql_url).bearer_auth(token.expose());
+        self.graphql_once(request.json(&json!({ "query": query, "variables": variables }))).await
+    }
+
     async fn graphql_once<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T> {
         let unavailable = |error: reqwest::Error| GitHubError::Unavailable(error::describe(&error.without_url()));
         let mut response = request.send().await.map_err(unavailable)?;
@@ -73,12 +87,12 @@ impl GitHub {
         if status != StatusCode::OK {
             return Err(error::of_answer(status, &headers, &body, now));
         }
-        let answer: GraphQlAnswer<T> = serde_json::from_slice(&body)
-            .map_err(|error| GitHubError::Unavailable(format!("an answer that cannot be read: {error}")))?;
-        match (answer.data, answer.errors.first()) {
-            (_, Some(first)) => Err(of_error(first, now)),
-            (Some(data), None) => Ok(data),
-            (None, None) => Err(GitHubError::Unavailable("an answer without data".to_owned())),
+        let unreadable =
+            |error: serde_json::Error| GitHubError::Unavailable(format!("an answer that cannot be read: {error}"));
+        let answer: GraphQlAnswer = serde_json::from_slice(&body).map_err(unreadable)?;
+        match answer.errors.first() {
+            Some(first) => Err(of_error(first, now)),
+            None => serde_json::from_value(answer.data).map_err(unreadable),
         }
     }
 }

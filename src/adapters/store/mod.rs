@@ -19,6 +19,7 @@ mod open;
 mod outbox;
 mod people;
 mod policies;
+mod push_permits;
 mod rows;
 mod runs;
 mod sessions;

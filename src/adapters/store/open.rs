@@ -44,7 +44,7 @@ macro_rules! migrations {
         [$(($name, include_str!(concat!("../../../migrations/", $engine, "/", $name, ".sql")))),*]
     };
 }
-const SQLITE: [(&str, &str); 7] = migrations!(
+const SQLITE: [(&str, &str); 8] = migrations!(
     "sqlite",
     [
         "0001_init",
@@ -53,10 +53,11 @@ const SQLITE: [(&str, &str); 7] = migrations!(
         "0004_follow_ups",
         "0005_connectors",
         "0006_people",
-        "0007_policies"
+        "0007_policies",
+        "0008_push_permits"
     ]
 );
-const POSTGRES: [(&str, &str); 7] = migrations!(
+const POSTGRES: [(&str, &str); 8] = migrations!(
     "postgres",
     [
         "0001_init",
@@ -65,7 +66,8 @@ const POSTGRES: [(&str, &str); 7] = migrations!(
         "0004_follow_ups",
         "0005_connectors",
         "0006_people",
-        "0007_policies"
+        "0007_policies",
+        "0008_push_permits"
     ]
 );
 

@@ -1,18 +1,27 @@
-//! Work on a pull request from a fork goes back in the way that is left: as suggestions on its lines, or on a
-//! branch of this repository. The requester is told which way, and why.
+//! Work on a pull request from a fork goes back in the first way that is open: pushed in the requester's name, as
+//! suggestions on its lines, or on a branch of this repository. The requester is told which way, and why.
 
 use super::collect::{git, read};
 use super::patience::{CallError, FOR_RESULTS, Stop};
-use super::publish::to_approve;
+use super::publish::{redacted_message, to_approve};
 use super::review_pull::{diff_since, make_review};
 use super::{RunContext, unfinished};
+use crate::adapters::github::{FileContent, GitHubError, NewCommit};
+use crate::adapters::store::Purpose;
+use crate::app::push_permit::PermitError;
+use crate::domain::change::Change;
+use crate::domain::comment::{CommitMessage, commit_trailer};
 use crate::domain::diff::Diff;
+use crate::domain::ids::RepoName;
 use crate::domain::markdown::code;
 use crate::domain::pull::{Fork, PullAt};
 use crate::domain::review::LineComment;
+use crate::domain::run::PullLink;
+use crate::domain::secret::Secret;
 use crate::domain::suggestion::{MAX_SUGGESTIONS, suggestions};
 
 const MAX_DIFF_BYTES: u64 = 4 * 1024 * 1024;
+const MOVED: &str = "somebody pushed to it meanwhile";
 
 /// The work as suggestions on the lines that the pull request shows; `None`: they cannot hold it.
 pub(super) async fn suggested(ctx: &RunContext) -> Result<Option<Vec<LineComment>>, Stop> {
@@ -35,24 +44,48 @@ pub(super) async fn suggested(ctx: &RunContext) -> Result<Option<Vec<LineComment
     Ok(found.filter(|found| found.iter().all(|one| ctx.redacted(&one.body) == one.body)))
 }
 
-/// Hands the work back to the fork. False: it is to go to a branch of this repository.
-pub(super) async fn hand_back(ctx: &mut RunContext, suggested: Option<Vec<LineComment>>) -> Result<bool, Stop> {
-    let Some(fork) = of_fork(ctx)?.and_then(|pull| pull.fork.clone()) else { return Ok(false) };
-    // What is unfinished is told elsewhere; what has a branch already was decided before.
-    if unfinished(ctx).is_some() || ctx.run.facts.branch.is_some() {
-        return Ok(false);
+/// How the work got back to the fork.
+pub(super) enum Handed {
+    Pushed,
+    Suggested,
+    /// It is to go to a branch of this repository.
+    No,
+}
+
+/// Hands the work back to the fork, if there is a way.
+pub(super) async fn hand_back(
+    ctx: &mut RunContext,
+    suggested: Option<Vec<LineComment>>,
+    files: &FileContent,
+) -> Result<Handed, Stop> {
+    let Some(pull) = of_fork(ctx)?.cloned() else { return Ok(Handed::No) };
+    // What is unfinished is told elsewhere, what has a branch already was decided before, and what is to be approved
+    // gets between nobody's commits.
+    if unfinished(ctx).is_some() || ctx.run.facts.branch.is_some() || !to_approve(ctx)?.is_empty() {
+        return Ok(Handed::No);
     }
-    let why = format!("Nothing was pushed to the fork: {}", why_no_push(&fork));
+    let why = match push(ctx, &pull, files).await? {
+        Ok(commit) => {
+            let number = ctx.task.thread.issue.0;
+            ctx.run.facts.commit = Some(commit);
+            (ctx.run.facts.pull, ctx.run.facts.pull_was_there) = (Some(PullLink { number, url: pull.url }), true);
+            let login = &ctx.task.requester.login;
+            ctx.run.facts.notes.push(format!("It was pushed to the fork in the name of {login}, who allowed that."));
+            ctx.record(&[]).await?;
+            return Ok(Handed::Pushed);
+        }
+        Err(why) => format!("Nothing was pushed to the fork: {why}"),
+    };
     let because = match suggested {
         None => "the changes are not only about lines that the pull request shows",
-        Some(_) if has_moved(ctx).await? => "somebody pushed to it meanwhile",
+        Some(_) if has_moved(ctx).await? => MOVED,
         Some(comments) => {
             let body =
                 format!("The work of {} for this pull request, to be accepted line by line.", code(&ctx.task.agent));
             if make_review(ctx, &body, &comments).await?.is_some() {
                 ctx.run.facts.suggested = Some(comments.len());
                 ctx.run.facts.notes.push(format!("{why}. Whoever can push there can accept the suggestions."));
-                return Ok(true);
+                return Ok(Handed::Suggested);
             }
             "GitHub does not take comments on these lines"
         }
@@ -62,15 +95,72 @@ pub(super) async fn hand_back(ctx: &mut RunContext, suggested: Option<Vec<LineCo
          commits of #{}.",
         ctx.task.thread.issue
     ));
-    Ok(false)
+    Ok(Handed::No)
+}
+
+/// Pushes in the requester's name, who allowed it. `Ok(Err(_))`: why that cannot be, in half a sentence.
+async fn push(ctx: &RunContext, pull: &PullAt, files: &FileContent) -> Result<Result<String, String>, Stop> {
+    let fork = pull.fork.as_ref();
+    let (Some(name), None) = (fork.and_then(|fork| fork.name.as_ref()), fork.and_then(Fork::why_closed)) else {
+        return Ok(Err(fork.and_then(Fork::why_closed).unwrap_or("the fork is gone").to_owned()));
+    };
+    if !ctx.run.facts.selection.iter().flat_map(|selection| &selection.changes).all(Change::is_plain) {
+        return Ok(Err("it changes more than plain files".to_owned()));
+    }
+    let token = ctx.patiently(FOR_RESULTS, |_| push_token(ctx)).await?;
+    let login = &ctx.task.requester.login;
+    let Some(token) = token else {
+        return Ok(Err(format!("{login} has not allowed it at {}/settings", ctx.app.settings.public_url)));
+    };
+    let message = redacted_message(ctx)?;
+    let (token, message) = (&token, &message);
+    ctx.patiently(FOR_RESULTS, |_| async move { push_once(ctx, (pull, name), token, message, files).await }).await
+}
+
+async fn push_token(ctx: &RunContext) -> Result<Option<Secret>, CallError> {
+    match ctx.app.push_token(ctx.task.requester.id).await {
+        Ok(token) => Ok(token),
+        Err(PermitError::Store(error)) => Err(error.into()),
+        // A courtesy: the other ways are open.
+        Err(PermitError::Unavailable(error)) => {
+            tracing::info!(error = %ctx.redacted(&error), "a token to push to a fork cannot be had");
+            Ok(None)
+        }
+    }
+}
+
+async fn push_once(
+    ctx: &RunContext,
+    (pull, fork): (&PullAt, &RepoName),
+    token: &Secret,
+    message: &CommitMessage,
+    files: &FileContent,
+) -> Result<Result<String, String>, CallError> {
+    let (place, github) = (ctx.place(), &ctx.app.github);
+    let base = ctx.inputs()?.base_sha.as_str();
+    let head = github.pull(&place, ctx.task.thread.issue.0).await?.head_sha;
+    if head != base {
+        // Ours, of which the answer was lost?
+        let found = github.commit(&place, &head).await?;
+        let is_ours = found.parents == [base] && found.message.contains(&commit_trailer(&ctx.task));
+        return Ok(if is_ours { Ok(head) } else { Err(MOVED.to_owned()) });
+    }
+    let changes = ctx.run.facts.selection.as_ref().map(|selection| selection.changes.as_slice()).unwrap_or_default();
+    let commit = NewCommit { branch: &pull.head_branch, parent: base, message, changes, content: files };
+    ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
+    match github.create_commit_as(token, fork, &commit).await {
+        Ok(id) => Ok(Ok(id)),
+        Err(GitHubError::Moved { .. }) => Ok(Err(MOVED.to_owned())),
+        Err(error) if error.is_passing() && error != GitHubError::Unauthorized => Err(error.into()),
+        Err(error) => {
+            tracing::info!(error = %ctx.redacted(&error.to_string()), "a push to a fork was refused");
+            Ok(Err(format!("GitHub does not let the App push there; {} has to have it, too", fork.owner)))
+        }
+    }
 }
 
 fn of_fork(ctx: &RunContext) -> Result<Option<&PullAt>, Stop> {
     Ok(ctx.inputs()?.pull.as_ref().filter(|pull| pull.fork.is_some()))
-}
-
-fn why_no_push(fork: &Fork) -> &'static str {
-    fork.why_closed().unwrap_or("the service has no right to")
 }
 
 /// Somebody pushed to the fork since the work began.

@@ -2,8 +2,9 @@
 //! takes the agent's word: the result is the commit on the branch and the number of the pull request.
 
 use super::collect::content;
+use super::fork::{self, Handed};
 use super::patience::{CallError, FOR_RESULTS, Stop};
-use super::{RunContext, fork, unfinished};
+use super::{RunContext, unfinished};
 use crate::adapters::github::{FileContent, GitHubError, NewCommit, NewPull};
 use crate::adapters::store::Purpose;
 use crate::domain::comment::{Beside, CommitMessage, commit_message, commit_trailer, pull_text};
@@ -25,11 +26,24 @@ pub(super) async fn publish(ctx: &mut RunContext) -> Result<(), Stop> {
     };
     let suggested = fork::suggested(ctx).await?;
     check_permission(ctx).await?;
-    if fork::hand_back(ctx, suggested).await? {
-        return Err(Stop::Ended(Box::new(done())));
+    match fork::hand_back(ctx, suggested, &files).await? {
+        Handed::Pushed => {}
+        Handed::Suggested => return Err(Stop::Ended(Box::new(done()))),
+        Handed::No => publish_here(ctx, &files).await?,
     }
+    let unfinished = unfinished(ctx);
+    let is_to_be_reviewed =
+        ctx.task.options.review_by.is_some() && ctx.run.facts.pull.is_some() && unfinished.is_none();
+    match unfinished {
+        None if is_to_be_reviewed => Ok(()),
+        unfinished => Err(Stop::Ended(Box::new(unfinished.unwrap_or_else(done)))),
+    }
+}
+
+/// On a branch of this repository, with a pull request where there is none.
+async fn publish_here(ctx: &mut RunContext, files: &FileContent) -> Result<(), Stop> {
     let branch = choose_branch(ctx).await?;
-    let branch = push_somewhere(ctx, branch, &files).await?;
+    let branch = push_somewhere(ctx, branch, files).await?;
     let unfinished = unfinished(ctx);
     let is_to_be_approved = note_approval(ctx)?;
     let pull = ctx.inputs()?.pull.clone().filter(|pull| pull.fork.is_none() && !is_to_be_approved);
@@ -42,12 +56,7 @@ pub(super) async fn publish(ctx: &mut RunContext) -> Result<(), Stop> {
         let (pull, was_there) = open_pull(ctx, &branch).await?;
         (ctx.run.facts.pull, ctx.run.facts.pull_was_there) = (Some(pull), was_there);
     }
-    let is_to_be_reviewed =
-        ctx.task.options.review_by.is_some() && ctx.run.facts.pull.is_some() && unfinished.is_none();
-    match unfinished {
-        None if is_to_be_reviewed => Ok(()),
-        unfinished => Err(Stop::Ended(Box::new(unfinished.unwrap_or_else(done)))),
-    }
+    Ok(())
 }
 
 /// Changed paths that people have to approve, by the policy as it was when the task began.
@@ -217,12 +226,14 @@ async fn check_branch_is_free(ctx: &RunContext, branch: &str) -> Result<(), Stop
     .await
 }
 
+pub(super) fn redacted_message(ctx: &RunContext) -> Result<CommitMessage, Stop> {
+    let raw = commit_message(&ctx.task, ctx.inputs()?);
+    Ok(CommitMessage { headline: ctx.redacted(&raw.headline), body: ctx.redacted(&raw.body) })
+}
+
 /// Brings the branch to a commit with the changes. Gives the commit's id.
 async fn push(ctx: &RunContext, branch: &str, files: &FileContent) -> Result<String, Stop> {
-    let inputs = ctx.inputs()?;
-    let raw = commit_message(&ctx.task, inputs);
-    let message = CommitMessage { headline: ctx.redacted(&raw.headline), body: ctx.redacted(&raw.body) };
-    let message = &message;
+    let message = &redacted_message(ctx)?;
     ctx.patiently(FOR_RESULTS, |_| async move { push_once(ctx, branch, message, files).await }).await
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::server::{Answer, Asked};
 use super::state::World;
 use super::tokens::Token;
-use super::{APP_SLUG, FIRST_INSTALLATION, checks, graphql, issues, manifest, oauth, payloads, pulls, refs};
+use super::{APP_SLUG, FIRST_INSTALLATION, checks, forks, graphql, issues, manifest, oauth, payloads, pulls, refs};
 use crate::domain::ids::Millis;
 
 /// A call that was let in: for which repository, and with which token.
@@ -63,8 +63,11 @@ pub(super) async fn answer(world: &mut World, asked: &Asked) -> Answer {
             _ => Answer::refused(401, "Bad credentials"),
         },
         ["graphql"] if asked.method == Method::POST => match token(world, asked) {
+            Err(answer) => match oauth::login_of(world, asked) {
+                Some(login) => forks::commit_as(world, &login, &asked.json()["variables"]["input"]).await,
+                None => answer,
+            },
             Ok(token) => graphql::answer(world, asked, &token).await,
-            Err(answer) => answer,
         },
         ["repos", owner, name, rest @ ..] => {
             let repo = format!("{owner}/{name}");

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::state::{PullBranches, Repository};
-use super::{Standin, git};
+use super::server::Answer;
+use super::state::{PullBranches, Repository, World};
+use super::{Standin, git, graphql};
 
 /// Somebody's copy of a repository, as a story wants it.
 #[derive(Debug, Clone)]
@@ -16,12 +17,20 @@ pub struct ForkView {
     pub is_of_organization: bool,
     pub is_open_to_maintainers: bool,
     pub is_gone: bool,
+    /// Its account has the App, too: without, a token that a person gave the App does nothing there.
+    pub has_app: bool,
 }
 
 impl ForkView {
     /// A person's, open to maintainers as GitHub proposes it.
     pub fn of(name: &str) -> Self {
-        Self { name: name.to_owned(), is_of_organization: false, is_open_to_maintainers: true, is_gone: false }
+        Self {
+            name: name.to_owned(),
+            is_of_organization: false,
+            is_open_to_maintainers: true,
+            is_gone: false,
+            has_app: true,
+        }
     }
 }
 
@@ -43,6 +52,28 @@ pub(super) async fn head_of(repository: &Repository, number: i64) -> Option<Stri
     match &pull.fork {
         None => git::head(&repository.dir, &pull.head).await,
         Some(_) => git::commit_at(&repository.dir, &kept(number)).await,
+    }
+}
+
+/// A commit in a person's name on the branch of a fork, if that person may.
+pub(super) async fn commit_as(world: &World, login: &str, input: &Value) -> Answer {
+    let name = input["branch"]["repositoryNameWithOwner"].as_str().unwrap_or_default();
+    let of_fork = |pull: &PullBranches| pull.fork.clone().filter(|fork| fork.view.name == name);
+    let found = world.repositories.values().find_map(|repository| {
+        let issue = repository.issues.values().find(|issue| issue.pull.as_ref().and_then(of_fork).is_some())?;
+        Some((repository, issue.number, of_fork(issue.pull.as_ref()?)?))
+    });
+    let Some((repository, number, fork)) = found else { return graphql::error("NOT_FOUND", "no such repository") };
+    let is_writer = repository.permissions.get(login).is_some_and(|role| role == "write" || role == "admin");
+    if !(fork.view.has_app && fork.view.is_open_to_maintainers && is_writer) {
+        return graphql::error("FORBIDDEN", "Resource not accessible by integration");
+    }
+    match graphql::commit(&fork.dir, input).await {
+        Ok(oid) => match git::import_branch(&repository.dir, &fork.dir, &format!("+patch:{}", kept(number))).await {
+            Ok(()) => graphql::committed(&oid),
+            Err(error) => graphql::error("BAD", &error.to_string()),
+        },
+        Err(answer) => answer,
     }
 }
 
@@ -79,6 +110,11 @@ impl Standin {
         let number = self.world.lock().await.open(repo, login, (title, "What it is for."), Some(pull));
         self.push_to_fork(repo, number, files).await?;
         Ok(number)
+    }
+
+    /// Tokens that people give from now on are good for so many seconds.
+    pub async fn set_token_life(&self, seconds: i64) {
+        self.world.lock().await.signins.lives = seconds;
     }
 
     /// Its author pushes. Gives the commit.

@@ -11,7 +11,7 @@ use super::server::{Answer, Asked};
 use super::state::World;
 use super::tokens::Token;
 
-fn error(kind: &str, message: &str) -> Answer {
+pub(super) fn error(kind: &str, message: &str) -> Answer {
     let errors = json!([{ "type": kind, "path": ["createCommitOnBranch"], "message": message }]);
     Answer::json(200, &json!({ "data": { "createCommitOnBranch": null }, "errors": errors }))
 }
@@ -46,7 +46,7 @@ pub(super) async fn answer(world: &mut World, asked: &Asked, token: &Token) -> A
     }
     let dir = repository.dir.clone();
     match commit(&dir, input).await {
-        Ok(oid) => Answer::json(200, &json!({ "data": { "createCommitOnBranch": { "commit": { "oid": oid } } } })),
+        Ok(oid) => committed(&oid),
         Err(answer) => answer,
     }
 }
@@ -71,6 +71,10 @@ fn closing(world: &World, body: &Value) -> Answer {
     Answer::json(200, &json!({ "data": { "repository": { "pullRequest": nodes } } }))
 }
 
+pub(super) fn committed(oid: &str) -> Answer {
+    Answer::json(200, &json!({ "data": { "createCommitOnBranch": { "commit": { "oid": oid } } } }))
+}
+
 fn ready(world: &mut World, body: &Value, token: &Token) -> Answer {
     let id = body["variables"]["id"].as_str().unwrap_or_default();
     let number: i64 = id.strip_prefix("PR_").and_then(|number| number.parse().ok()).unwrap_or_default();
@@ -83,7 +87,7 @@ fn ready(world: &mut World, body: &Value, token: &Token) -> Answer {
     Answer::json(200, &json!({ "data": data }))
 }
 
-async fn commit(dir: &std::path::Path, input: &Value) -> Result<String, Answer> {
+pub(super) async fn commit(dir: &std::path::Path, input: &Value) -> Result<String, Answer> {
     let failed = |failure: std::io::Error| error("UNPROCESSABLE", &failure.to_string());
     let branch = input["branch"]["branchName"].as_str().unwrap_or_default();
     let expected = input["expectedHeadOid"].as_str().unwrap_or_default();

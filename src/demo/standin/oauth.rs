@@ -23,6 +23,10 @@ pub(super) struct SignIns {
     codes: BTreeMap<String, Code>,
     /// User tokens, and whose they are.
     pub tokens: BTreeMap<String, String>,
+    /// What new ones are had for, once.
+    refresh: BTreeMap<String, String>,
+    /// Seconds that a new token is good for.
+    pub lives: i64,
     /// Roles by organization and login.
     pub organizations: BTreeMap<String, BTreeMap<String, String>>,
 }
@@ -42,7 +46,14 @@ struct AuthorizePage {
 
 impl SignIns {
     pub(super) fn new(client_secret: Secret) -> Self {
-        Self { client_secret, codes: BTreeMap::new(), tokens: BTreeMap::new(), organizations: BTreeMap::new() }
+        Self {
+            client_secret,
+            codes: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            refresh: BTreeMap::new(),
+            lives: 28_800,
+            organizations: BTreeMap::new(),
+        }
     }
 }
 
@@ -82,21 +93,39 @@ pub(super) fn access_token(world: &mut World, asked: &Asked) -> Answer {
     if of("client_id") != CLIENT_ID || of("client_secret") != world.signins.client_secret.expose() {
         return refused("incorrect_client_credentials");
     }
+    if of("grant_type") == "refresh_token" {
+        return match world.signins.refresh.remove(of("refresh_token")) {
+            Some(login) => give(world, login),
+            None => refused("bad_refresh_token"),
+        };
+    }
     let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(of("code_verifier")));
     match world.signins.codes.remove(of("code")) {
         Some(code) if code.redirect_uri != of("redirect_uri") => refused("redirect_uri_mismatch"),
-        Some(code) if code.challenge == challenge => {
-            let token = format!("ghu_{}", world.clock.new_id());
-            world.signins.tokens.insert(token.clone(), code.login);
-            Answer::json(200, &json!({ "access_token": token, "token_type": "bearer", "scope": "" }))
-        }
+        Some(code) if code.challenge == challenge => give(world, code.login),
         _ => refused("bad_verification_code"),
     }
 }
 
+fn give(world: &mut World, login: String) -> Answer {
+    let [token, refresh] = ["ghu_", "ghr_"].map(|start| format!("{start}{}", world.clock.new_id()));
+    world.signins.tokens.insert(token.clone(), login.clone());
+    world.signins.refresh.insert(refresh.clone(), login);
+    let lives = world.signins.lives;
+    Answer::json(
+        200,
+        &json!({ "access_token": token, "expires_in": lives, "refresh_token": refresh, "token_type": "bearer", "scope": "" }),
+    )
+}
+
+/// Whose token a call brings.
+pub(super) fn login_of(world: &World, asked: &Asked) -> Option<String> {
+    world.signins.tokens.get(&super::api::bearer(asked)?).cloned()
+}
+
 /// What a user's token tells. `None`: it is not about a user.
 pub(super) fn about_user(world: &mut World, asked: &Asked, words: &[&str]) -> Option<Answer> {
-    let login = super::api::bearer(asked).and_then(|token| world.signins.tokens.get(&token).cloned());
+    let login = login_of(world, asked);
     let answer = match (&asked.method, words) {
         (&Method::GET, ["user"]) => payloads::user(world, login.as_deref()?),
         (&Method::GET, ["user", "emails"]) => {

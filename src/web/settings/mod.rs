@@ -36,6 +36,9 @@ struct SettingsPage {
     /// What can be linked besides.
     linkable: Vec<(&'static str, &'static str)>,
     can_unlink: bool,
+    /// Whether the person can let us push to forks, and does.
+    can_allow_push: bool,
+    is_push_allowed: bool,
     agents: Vec<(String, String)>,
     preferences: Preferences,
     longest: String,
@@ -55,6 +58,8 @@ struct Tokens {
     preferences: String,
     link: String,
     unlink: String,
+    allow_push: String,
+    withdraw_push: String,
     revoke: String,
     delete: String,
 }
@@ -135,6 +140,8 @@ async fn page(
         login: me.person.login.clone(),
         linkable: linkable.map(|with| (with.name(), with.title())).collect(),
         can_unlink: has(SignInWith::GitHub) && has(SignInWith::Vercel),
+        can_allow_push: has(SignInWith::GitHub) && web.app.signins.offers(SignInWith::GitHub),
+        is_push_allowed: web.app.has_push_permit(id).await?,
         agents: settings.agents.iter().map(|agent| (agent.name.clone(), model(&agent.name))).collect(),
         longest: duration(settings.max_duration),
         most_per_day: settings.max_per_day,
@@ -156,6 +163,8 @@ async fn page(
             preferences: me.token("/settings/preferences"),
             link: me.token("/settings/accounts/link"),
             unlink: me.token("/settings/accounts/unlink"),
+            allow_push: me.token("/settings/forks/allow"),
+            withdraw_push: me.token("/settings/forks/withdraw"),
             revoke: me.token("/settings/sessions/revoke"),
             delete: me.token("/settings/delete"),
         },
@@ -292,7 +301,8 @@ pub async fn delete(State(web): State<Arc<Web>>, posted: Posted) -> Response {
         let preferences = posted.me.person.preferences.clone();
         return shown(&web, &posted.me, frame, preferences, Some(fault)).await;
     }
-    if web.app.store.delete_person(posted.me.person.id).await.is_err() {
+    let withdrawn = web.app.withdraw_push_permit(posted.me.person.id).await;
+    if withdrawn.is_err() || web.app.store.delete_person(posted.me.person.id).await.is_err() {
         return refuse(&web, StatusCode::SERVICE_UNAVAILABLE);
     }
     let mut response = Redirect::to("/").into_response();

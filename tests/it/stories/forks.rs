@@ -2,6 +2,7 @@
 
 use hireling::demo::standin::ForkView;
 
+use crate::support::visitor::{Answer, Visitor};
 use crate::support::world::{Builder, Engine, PERSON, REPO, World};
 
 const FILES: [(&str, &str); 2] =
@@ -30,6 +31,71 @@ fn applied(text: &str, comments: &[hireling::domain::review::LineComment]) -> St
         lines.splice(usize::try_from(from - 1).unwrap()..usize::try_from(to).unwrap(), new);
     }
     lines.concat()
+}
+
+/// Presses the button, and says at GitHub who it is.
+async fn allow(visitor: &mut Visitor, login: &str) -> Answer {
+    let page = visitor.get("/settings").await;
+    let fields = page.hidden_fields("/settings/forks/allow", "");
+    let origin = visitor.base.clone();
+    let away = visitor.send(reqwest::Method::POST, "/settings/forks/allow", &fields, &origin).await;
+    let back = visitor.send(reqwest::Method::GET, &format!("{}&login={login}", away.location()), &[], "").await;
+    visitor.get(back.location().strip_prefix(origin.as_str()).unwrap()).await
+}
+
+/// With the consent of the requester, and for as long as it lasts.
+#[tokio::test(flavor = "multi_thread")]
+async fn work_is_pushed_in_the_name_of_whoever_allowed_it() {
+    for engine in Engine::BOTH {
+        let again = "echo six >> src/app.txt; echo done";
+        let builder = Builder::new(engine).agent("ours", EDITS).agent("again", again);
+        let Some(world) = world_with_fork(builder, eves()).await else { continue };
+        let before = world.github.branches(REPO).await.unwrap();
+        // A token that is about to end is renewed.
+        world.github.set_token_life(60).await;
+        let mut maria = Visitor::sign_in(&world, PERSON).await;
+        world.github.user_id("rita").await;
+        let other = allow(&mut maria, "rita").await;
+        assert!(other.text().contains("not the GitHub account you are signed in with here"), "{}", other.text());
+        assert_eq!(world.github.user_tokens().await, 0, "what is not kept is ended");
+        assert!(allow(&mut maria, PERSON).await.text().contains("Stop pushing in my name"));
+        let comment = world.comment(PERSON, "/agent ours fix this").await;
+        assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
+        let answer = world.only_answer().await;
+        let went_on = format!("`ours` went on with #{} with 1 changed file.", world.issue);
+        assert!(answer.contains(&went_on) && answer.contains("pushed to the fork in the name of maria"), "{answer}");
+        let text = world.github.file_of_fork(REPO, world.issue, "src/app.txt").await.unwrap();
+        assert_eq!(text, "one\nTWO\nthree\nthree and a half\nFOUR\n");
+        assert_eq!((world.github.branches(REPO).await.unwrap(), world.github.reviews().await), (before, vec![]));
+
+        let page = maria.get("/settings").await;
+        maria.submit(&page, "/settings/forks/withdraw", "", &[]).await;
+        assert!(world.github.user_tokens().await <= 1, "the one in use is ended; the one it replaced ends by itself");
+        let comment = world.comment(PERSON, "/agent again and this").await;
+        assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
+        let answer = world.answer(1).await;
+        assert!(answer.contains("made 1 suggestion") && answer.contains("maria has not allowed it"), "{answer}");
+        world.finish().await;
+    }
+}
+
+/// A token reaches only what has the App, too; then the next way is taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_github_refuses_is_no_failure() {
+    let view = ForkView { has_app: false, ..eves() };
+    let world = world_with_fork(Builder::new(Engine::Sqlite).agent("ours", EDITS), view).await.unwrap();
+    let mut maria = Visitor::sign_in(&world, PERSON).await;
+    allow(&mut maria, PERSON).await;
+    let comment = world.comment(PERSON, "/agent ours fix this").await;
+    assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
+    let answer = world.only_answer().await;
+    assert!(answer.contains("does not let the App push there; eve has to have it, too"), "{answer}");
+    assert!(answer.contains("made 2 suggestions"), "{answer}");
+    // Who goes takes the permit along.
+    let page = maria.get("/settings").await;
+    maria.submit(&page, "/settings/delete", "", &[("login", PERSON)]).await;
+    assert_eq!(world.github.user_tokens().await, 0);
+    world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
