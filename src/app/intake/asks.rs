@@ -41,6 +41,7 @@ impl App {
         }
         let case = self.case((pending, thread, sender), &writing, &notice.account).await?;
         let pull = notice.pull.clone().unwrap_or_default();
+        let case = Case { head: Some(pull.head.clone()).filter(|head| !head.is_empty()), ..case };
         match ask {
             Ask::Closed => Ok(()),
             Ask::Label(name) => self.decide_label(&case, name.as_deref()).await,

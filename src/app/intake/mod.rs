@@ -60,6 +60,8 @@ struct Case<'a> {
     preferences: Preferences,
     /// What the repository wants.
     holding: Holding,
+    /// Of the pull request, where the delivery says it.
+    head: Option<String>,
     now: Millis,
 }
 
@@ -237,7 +239,7 @@ impl App {
     ) -> Result<Case<'a>, Hindrance> {
         let holding = self.policy_of(&place(thread)).await?;
         let preferences = self.preferences_of(sender).await?;
-        Ok(Case { pending, thread, sender, writing, account, preferences, holding, now: self.clock.now() })
+        Ok(Case { pending, thread, sender, writing, account, preferences, holding, head: None, now: self.clock.now() })
     }
 
     async fn decide_commands(&self, case: &Case<'_>, handle: &str) -> Result<(), Hindrance> {
@@ -269,7 +271,8 @@ impl App {
         Effect::Reply { thread: case.thread.clone(), key: format!("{}:{what}", case.pending.seq), markdown }
     }
 
-    async fn carry_out(&self, case: &Case<'_>, plan: Plan) -> Result<(), Hindrance> {
+    async fn carry_out(&self, case: &Case<'_>, mut plan: Plan) -> Result<(), Hindrance> {
+        self.fix_head(case, &mut plan).await?;
         let facts = plan.facts();
         let code = plan.code();
         let effects = self.without_flood(case.thread, plan.effects(case), case.now).await?;

@@ -1,6 +1,6 @@
 //! From the commands of a comment to tasks and answers.
 
-use super::{Case, Hindrance};
+use super::{Case, Hindrance, place};
 use crate::app::App;
 use crate::domain::command::{Command, CommandError, CommandErrorKind, Verb};
 use crate::domain::decision::DecisionCode;
@@ -53,6 +53,26 @@ impl Plan {
 }
 
 impl App {
+    /// A task on a pull request is for the head that was there when it was asked for (threat T05).
+    pub(super) async fn fix_head(&self, case: &Case<'_>, plan: &mut Plan) -> Result<(), Hindrance> {
+        if !case.thread.is_pull || plan.tasks.is_empty() {
+            return Ok(());
+        }
+        let head = match &case.head {
+            Some(head) => Some(head.clone()),
+            None => match self.github.pull(&place(case.thread), case.thread.issue.0).await {
+                Ok(found) => Some(found.head_sha),
+                Err(error) if error.is_passing() => return Err(error.into()),
+                // The task itself says what is wrong.
+                Err(_) => None,
+            },
+        };
+        for task in &mut plan.tasks {
+            task.options.head.clone_from(&head);
+        }
+        Ok(())
+    }
+
     pub(super) async fn plan(
         &self,
         case: &Case<'_>,

@@ -5,11 +5,15 @@ use super::RunContext;
 use super::follow_up::find;
 use super::patience::CallError;
 use super::review_ledger::ledger;
+use crate::adapters::github::PullInfo;
 use crate::domain::failure::Failure;
 use crate::domain::permission::Permission;
 use crate::domain::prompt::Follows;
 use crate::domain::pull::{PullAt, ReviewTalk};
 use crate::domain::review::ledger::Ledger;
+
+/// Tasks of the thread among which our own commits are looked for.
+const LOOK_BACK: i64 = 20;
 
 pub(super) struct Start {
     /// What the work is to be merged into.
@@ -49,7 +53,22 @@ async fn on_issue(ctx: &RunContext, default_branch: String) -> Result<Start, Cal
     Ok(Start { base_branch, base_sha, follows, pull: None, talks: Vec::new(), ledger: Ledger::default() })
 }
 
-/// The head as it is now is the one that the work is for: what is pushed later is noticed (threat T05).
+/// The commit that the work is for: of a branch here the newest, for only people who may write push to it, and what is
+/// pushed later is noticed; of a fork the one that was there at the command (threat T05), or our own on top of it.
+async fn head_of(ctx: &RunContext, found: &PullInfo) -> Result<String, CallError> {
+    let (now, store, task) = (&found.head_sha, &ctx.app.store, &ctx.task);
+    let Some(then) = task.options.head.as_ref().filter(|then| found.fork.is_some() && *then != now) else {
+        return Ok(now.clone());
+    };
+    for earlier in store.tasks_of_thread(task.thread.repository, task.thread.issue, LOOK_BACK).await? {
+        let commit = store.latest_run(&earlier.id).await?.and_then(|run| run.facts.commit);
+        if commit.as_ref() == Some(now) {
+            return Ok(now.clone());
+        }
+    }
+    Ok(then.clone())
+}
+
 async fn on_pull(ctx: &RunContext) -> Result<Start, CallError> {
     let (place, github, task) = (ctx.place(), &ctx.app.github, &ctx.task);
     let found = github.pull(&place, task.thread.issue.0).await?;
@@ -59,6 +78,7 @@ async fn on_pull(ctx: &RunContext) -> Result<Start, CallError> {
     if found.fork.is_some() && github.permission(&place, &task.requester.login).await? < Permission::Write {
         return Err(Failure::ForkOfStranger { login: task.requester.login.clone() }.into());
     }
+    let found = PullInfo { head_sha: head_of(ctx, &found).await?, ..found };
     let ledger = ledger(ctx, &found).await?;
     let talks = github.review_talks(&place, task.thread.issue, task.triggered_at, task.subject).await?;
     // The branch is that of the pull request, whatever an earlier task had.

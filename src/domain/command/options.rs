@@ -33,6 +33,8 @@ pub struct Options {
     pub is_review: bool,
     /// Not written: the request for a review that this answers.
     pub review_request: Option<ReviewRequest>,
+    /// Not written: the head of the pull request when the command was given.
+    pub head: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

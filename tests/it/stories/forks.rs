@@ -166,6 +166,26 @@ async fn a_push_to_the_fork_meanwhile_is_noticed() {
     }
 }
 
+/// Also of a command that waits for its turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pushed_to_the_fork_after_the_command_is_not_run() {
+    let waits = "echo x > ../scratch/here; while [ ! -e ../scratch/go ]; do sleep 0.05; done; echo done";
+    let builder =
+        Builder::new(Engine::Sqlite).agent("first", waits).agent("ours", "cat src/app.txt > seen.txt; echo done");
+    let world = world_with_fork(builder, eves()).await.unwrap();
+    let first = world.comment(PERSON, "/agent first wait").await;
+    let (scratch, _) = world.scratch_file("here").await;
+    let second = world.comment(PERSON, "/agent ours fix this").await;
+    world.until("it waits", async |world| (world.tasks().await.len() == 2).then_some(())).await;
+    world.github.push_to_fork(REPO, world.issue, &[("src/app.txt", "run me\n")]).await.unwrap();
+    std::fs::write(scratch.join("go"), "").unwrap();
+    world.ended(first).await;
+    assert_eq!(world.ended(second).await, "rocket", "{}", world.account().await);
+    let pull = world.github.pulls(REPO).await.pop().unwrap();
+    assert_eq!(world.github.file(REPO, &pull.head, "seen.txt").await.unwrap(), FILES[0].1);
+    world.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn forks_are_reviewed_like_others_and_need_a_writer() {
     let finds = "cat > /dev/null; echo '{\"findings\": [{\"path\": \"src/app.txt\", \"line\": 2, \"severity\": \"low\", \"title\": \"Two\"}]}'";
