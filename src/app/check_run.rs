@@ -6,28 +6,48 @@ use super::status_comment::CommentError;
 use crate::adapters::store::Purpose;
 use crate::domain::check::Check;
 use crate::domain::ids::TaskId;
-use crate::domain::task::Thread;
+use crate::domain::task::{Task, Thread};
 
 impl App {
-    /// Shows a task on the head that it is for, as it stands now.
+    /// Shows a task on the head that it was asked for, as it stands now.
     pub(super) async fn show_check(&self, task: &TaskId) -> Result<(), CommentError> {
-        let Some(task) = self.store.task(task).await? else { return Ok(()) };
-        let place = place(&task.thread);
-        let reason = self.redactor.redact(&task.reason);
-        let check = Check::of_task(&task, &reason, &self.task_url(&task.id));
-        self.take_write(&task.thread, Purpose::Courtesy).await?;
-        if let Some(id) = self.store.check_run(&task.id).await? {
-            return Ok(self.github.update_check(&place, id, &check).await?);
+        let Some(mut task) = self.store.task(task).await? else { return Ok(()) };
+        loop {
+            let is_over = task.state.is_finished();
+            self.take_write(&task.thread, if is_over { Purpose::Result } else { Purpose::Courtesy }).await?;
+            let reason = self.redactor.redact(&task.reason);
+            let check = Check::of_task(&task, &reason, &self.task_url(&task.id));
+            let id = self.check_of(&task, &check).await?;
+            // It may have been made before, as things stood then.
+            self.github.update_check(&place(&task.thread), id, &check).await?;
+            match self.store.task(&task.id).await? {
+                // Its end must not be written over by what was before.
+                Some(now) if now.state != task.state => task = now,
+                _ => return Ok(()),
+            }
         }
-        let inputs = self.store.inputs(&task.id).await?;
-        let commit = match inputs.filter(|inputs| inputs.pull.is_some()) {
-            Some(inputs) => inputs.base_sha,
+    }
+
+    async fn check_of(&self, task: &Task, check: &Check) -> Result<i64, CommentError> {
+        if let Some(id) = self.store.check_run(&task.id).await? {
+            return Ok(id);
+        }
+        let place = place(&task.thread);
+        let commit = match &task.options.head {
+            Some(head) => head.clone(),
             None => self.github.pull(&place, task.thread.issue.0).await?.head_sha,
         };
-        let id = self.github.ensure_check(&place, &commit, &check).await?;
-        self.store.store_check_run(&task.id, id).await?;
-        // It may have been made before, as things stood then.
-        Ok(self.github.update_check(&place, id, &check).await?)
+        let id = self.github.ensure_check(&place, &commit, check).await?;
+        if self.store.store_check_run(&task.id, id).await? {
+            return Ok(id);
+        }
+        // Somebody else made one in the same moment: of two, one is enough.
+        let other = self.store.check_run(&task.id).await?.unwrap_or(id);
+        if other != id {
+            let check = Check { conclusion: Some("neutral"), ..check.clone() };
+            self.github.update_check(&place, id, &check).await?;
+        }
+        Ok(other)
     }
 
     /// Shows on a pull request whether the policy that it brings can be read.

@@ -20,6 +20,11 @@ pub struct Holding {
     pub sha: String,
 }
 
+fn holding(seen: &SeenPolicy) -> Holding {
+    let fault = Some(seen.fault.clone()).filter(|fault| !fault.is_empty());
+    Holding { policy: Policy::read(&seen.holds), fault, sha: seen.sha.clone() }
+}
+
 /// Why it is not known what holds.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
@@ -34,33 +39,31 @@ impl App {
         let now = self.clock.now();
         let known = self.store.policy(place.repository).await?;
         if let Some(seen) = known.as_ref().filter(|seen| now.since(seen.looked_at) < FRESH_FOR) {
-            return Ok(self.holding(seen));
+            return Ok(holding(seen));
         }
         let file = match self.github.file(place, POLICY_FILE, None).await {
             Ok(file) => file,
             // What held a while ago is better than nothing at all.
-            Err(error) if error.is_passing() && known.is_some() => return Ok(self.holding(&known.unwrap_or_default())),
+            Err(error) if error.is_passing() && known.is_some() => return Ok(holding(&known.unwrap_or_default())),
             Err(error) => return Err(error.into()),
         };
         let before = known.unwrap_or_default();
         let seen = match file {
             None => SeenPolicy { looked_at: now, ..SeenPolicy::default() },
-            Some(file) if file.sha == before.sha => SeenPolicy { looked_at: now, ..before },
-            Some(file) => match Policy::parse(&file.text, &self.agent_names()) {
-                Ok(_) => SeenPolicy { sha: file.sha, holds: file.text, fault: String::new(), looked_at: now },
+            Some(file) if file.sha == before.sha && before.fault.is_empty() => SeenPolicy { looked_at: now, ..before },
+            Some(file) => match self.judged(file.text) {
+                Ok(holds) => SeenPolicy { sha: file.sha, holds, fault: String::new(), looked_at: now },
                 Err(fault) => SeenPolicy { sha: file.sha, fault, looked_at: now, ..before },
             },
         };
         self.store.store_policy(place.repository, &seen).await?;
-        Ok(self.holding(&seen))
+        Ok(holding(&seen))
     }
 
-    fn holding(&self, seen: &SeenPolicy) -> Holding {
-        let fault = Some(seen.fault.clone()).filter(|fault| !fault.is_empty());
-        // One that named an agent which is gone since holds no more.
-        let policy = Policy::parse(&seen.holds, &self.agent_names());
-        let fault = fault.or_else(|| policy.as_ref().err().cloned());
-        Holding { policy: policy.unwrap_or_default(), fault, sha: seen.sha.clone() }
+    /// The text of a policy that can be read; else why it cannot.
+    pub(super) fn judged(&self, text: Option<String>) -> Result<String, String> {
+        let text = text.ok_or_else(|| "It is no plain file, or a very long one.".to_owned())?;
+        Policy::parse(&text, &self.agent_names()).map(|_| text)
     }
 
     pub(crate) fn agent_names(&self) -> Vec<String> {

@@ -82,9 +82,12 @@ impl App {
             Ok(renewed) => {
                 let new = self.vault.seal(&bound_to(user), &written(&renewed), self.clock.new_secret());
                 let new = new.map_err(|error| PermitError::Unavailable(error.to_string()))?;
-                // Whoever was faster has one that is as good.
-                self.store.renew_push_permit(user, &sealed, &new).await?;
-                Ok(Some(renewed.access))
+                if self.store.renew_push_permit(user, &sealed, &new).await? {
+                    return Ok(Some(renewed.access));
+                }
+                // Withdrawn in this moment.
+                self.signins.end_user_token(&renewed.access).await;
+                Ok(None)
             }
             Err(SignInError::Refused(_)) => {
                 // Used by another worker in this moment, or ended by the person at GitHub.

@@ -9,6 +9,8 @@ const MAX_TEXT_BYTES: usize = 256 * 1024;
 /// A larger one is not read at all.
 pub const MAX_ATTACHMENT_BYTES: usize = MAX_IMAGE_BYTES;
 
+const MAX_ADDRESS: usize = 300;
+
 /// Where files of older comments are.
 const OLD_IMAGES: &str = "https://user-images.githubusercontent.com/";
 
@@ -44,7 +46,11 @@ pub fn attachments(texts: &[&str], web_url: &str) -> Vec<String> {
         for place in places {
             let rest = &text[place..];
             let end = rest.find(|c: char| c.is_whitespace() || "()<>[]\"'`\\".contains(c)).unwrap_or(rest.len());
-            let address = rest[..end].trim_end_matches(['.', ',', ';', ':', '!', '?']);
+            let address = rest[..end].split(['?', '#']).next().unwrap_or_default();
+            let address = address.trim_end_matches(['.', ',', ';', ':', '!']);
+            if address.len() > MAX_ADDRESS || !address.is_ascii() {
+                continue;
+            }
             if !found.iter().any(|known| known == address) && found.len() < MAX_ATTACHMENTS {
                 found.push(address.to_owned());
             }

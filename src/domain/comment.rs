@@ -44,13 +44,12 @@ impl StatusComment<'_> {
     }
 
     fn progress(&self) -> Vec<String> {
-        let request = if self.task.request.is_empty() { "fix this" } else { &self.task.request };
         let mut parts = vec![format!(
             "**{}{} is working** on a request of {}: {}\n",
             code(&self.task.agent),
             self.model(),
             inline(&self.task.requester.login),
-            inline(&cut_marked(request, 200))
+            inline(&cut_marked(self.task.asked(), 200))
         )];
         for step in Step::ALL {
             let is_wanted = step != Step::Review || self.task.options.review_by.is_some();
@@ -298,17 +297,17 @@ pub fn review_marker(task: &Task) -> String {
 
 /// The body of a review that was asked for.
 pub fn review_body_of(task: &Task, body: &str, log_url: &str) -> String {
-    let asked =
-        format!("---\nAsked for by {} · [log]({log_url})\n{}", inline(&task.requester.login), review_marker(task));
-    capped(&format!("{body}\n\n{asked}"), log_url)
+    let asked = format!("---\nAsked for by {} · [log]({log_url})", inline(&task.requester.login));
+    // First, for the end may be cut.
+    capped(&format!("{}\n{body}\n\n{asked}", review_marker(task)), log_url)
 }
 
 /// The body of a second agent's review.
 pub fn review_body(task: &Task, agent: &str, text: &str, log_url: &str) -> String {
     let parts = [
-        format!("**Second opinion** of {} on the work of {}:", code(agent), code(&task.agent)),
+        format!("{}\n**Second opinion** of {} on the work of {}:", review_marker(task), code(agent), code(&task.agent)),
         quoted(text, 20_000),
-        format!("---\nAsked for by {} · [log]({log_url})\n{}", inline(&task.requester.login), review_marker(task)),
+        format!("---\nAsked for by {} · [log]({log_url})", inline(&task.requester.login)),
     ];
     capped(&parts.join("\n\n"), log_url)
 }

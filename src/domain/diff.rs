@@ -79,17 +79,22 @@ impl Diff {
     /// so the text of a file cannot pass for another.
     pub fn read(text: &str) -> Self {
         let mut files: BTreeMap<String, FileDiff> = BTreeMap::new();
-        let (mut path, mut file, mut hunk) = (String::new(), FileDiff::default(), Hunk::default());
+        let (mut path, mut file, mut hunk, mut lines) = (String::new(), FileDiff::default(), Hunk::default(), 0);
         for line in text.split_inclusive('\n') {
             let bare = line.trim_end_matches('\n');
             if hunk.is_open() {
-                if let Some(number) = hunk.take(bare) {
+                if let Some(number) = hunk.take(bare).filter(|_| lines < MAX_LINES) {
+                    lines += 1;
                     file.lines.insert(number, bare.get(1..).unwrap_or_default().to_owned());
                 }
-            } else if let Some(names) = bare.strip_prefix("diff --git a/") {
+            } else if let Some(names) = bare.strip_prefix("diff --git ") {
                 put(&mut files, &path, std::mem::take(&mut file));
-                // Both names are the same but for a renamed file, which says so in a line of its own.
-                path = names.get(names.len() / 2 + 2..).unwrap_or_default().to_owned();
+                // Both names are the same but for a renamed file, which says so in a line of its own. What Git
+                // quotes stays quoted: nobody can speak of its lines.
+                path = match names.strip_prefix("a/").filter(|_| !names.contains('"')) {
+                    Some(names) => names.get(names.len() / 2 + 2..).unwrap_or_default().to_owned(),
+                    None => names.to_owned(),
+                };
             } else if let Some(name) = bare.strip_prefix("+++ b/").or_else(|| bare.strip_prefix("rename to ")) {
                 name.trim_end_matches('\t').clone_into(&mut path);
             } else if let Some(begun) = Hunk::begin(bare) {
@@ -159,6 +164,8 @@ impl Diff {
 }
 
 const MIN_SHARE: usize = 300;
+/// Lines that can be spoken of; of what is beyond nobody reads each.
+const MAX_LINES: usize = 400_000;
 
 fn put(files: &mut BTreeMap<String, FileDiff>, path: &str, file: FileDiff) {
     if !path.is_empty() {
@@ -193,6 +200,16 @@ mod tests {
         assert!(diff.holds("src/a.rs", 1, 4) && !diff.holds("src/a.rs", 4, 11) && !diff.holds("gone", 1, 1));
         assert_eq!(diff.code("src/a.rs", 11, 12), "ten eleven");
         assert_eq!(diff.code("src/a.rs", 3, 3), "++ b/not/a/file");
+    }
+
+    /// Nobody can speak of the lines of a file whose name Git quotes; but they are not those of another one.
+    #[test]
+    fn quoted_names_begin_a_file_of_their_own() {
+        let quoted = "diff --git \"a/we\\\"b.rs\" \"b/we\\\"b.rs\"\n--- \"a/we\\\"b.rs\"\n+++ \"b/we\\\"b.rs\"\n\
+            @@ -40 +40 @@\n-x\n+y\n";
+        let diff = Diff::read(&format!("{DIFF}{quoted}"));
+        assert_eq!(diff.len(), 5);
+        assert!(!diff.holds("p.png", 40, 40) && !diff.holds("src/a.rs", 40, 40), "{diff:?}");
     }
 
     #[test]

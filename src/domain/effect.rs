@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ask::Reviewer;
-use super::ids::TaskId;
+use super::ids::{DeliveryId, TaskId};
 use super::task::{Outcome, Subject, Thread};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,12 +42,17 @@ pub enum Effect {
         thread: Thread,
         subject: Subject,
         reaction: Reaction,
+        /// What it is for.
+        #[serde(default)]
+        delivery: DeliveryId,
     },
     /// 👀 goes and the final reaction comes.
     SwapReaction {
         thread: Thread,
         subject: Subject,
         reaction: Reaction,
+        #[serde(default)]
+        delivery: DeliveryId,
     },
     Reply {
         thread: Thread,
@@ -102,18 +107,19 @@ impl Effect {
 
     /// The same promise made twice has the same key.
     pub fn key(&self) -> String {
-        let on = |subject: &Subject, thread: &Thread| match subject {
-            Subject::Issue => format!("{}#{}", thread.repository, thread.issue),
+        let on = |subject: &Subject, thread: &Thread, delivery: &DeliveryId| match subject {
+            // Several things can be asked for on it: by its text, by labels, by review requests.
+            Subject::Issue => format!("{}#{}/{delivery}", thread.repository, thread.issue),
             Subject::IssueComment(id) => format!("c{id}"),
             Subject::ReviewComment(id) => format!("r{id}"),
             Subject::Review(id) => format!("v{id}"),
         };
         match self {
-            Self::React { thread, subject, reaction } => {
-                format!("react:{}:{}", on(subject, thread), reaction.content())
+            Self::React { thread, subject, reaction, delivery } => {
+                format!("react:{}:{}", on(subject, thread, delivery), reaction.content())
             }
-            Self::SwapReaction { thread, subject, reaction } => {
-                format!("swap:{}:{}", on(subject, thread), reaction.content())
+            Self::SwapReaction { thread, subject, reaction, delivery } => {
+                format!("swap:{}:{}", on(subject, thread, delivery), reaction.content())
             }
             Self::Reply { key, .. } | Self::ReplyInTalk { key, .. } => format!("reply:{key}"),
             Self::Check { task, is_end, .. } => format!("check:{task}:{is_end}"),

@@ -3,6 +3,7 @@
 use super::agent::Provider;
 use super::agent_stream::AgentFault;
 use super::gateway::errors::Reached;
+use super::permission::Permission;
 use super::run::Ending;
 use super::task::Outcome;
 use super::text::{cut_marked, duration};
@@ -91,6 +92,12 @@ pub enum Failure {
         login: String,
     },
     PullClosed,
+    /// Of a fork: which commit was meant when it was asked for.
+    HeadUnknown,
+    /// The commits of a fork change what may not get onto a branch here.
+    ForkNotHere {
+        path: String,
+    },
     /// The answer is in no form that can be read.
     NoReview {
         agent: String,
@@ -101,6 +108,7 @@ pub enum Failure {
     },
     PermissionLost {
         login: String,
+        needed: Permission,
     },
     Internal,
 }
@@ -113,6 +121,8 @@ impl Failure {
             | Self::PushRefused { .. }
             | Self::ForkOfStranger { .. }
             | Self::PullClosed
+            | Self::HeadUnknown
+            | Self::ForkNotHere { .. }
             | Self::NoKey { .. }
             | Self::KeyUnusable { .. }
             | Self::OverLimit { has_begun: false, .. } => Outcome::Refused,
@@ -170,20 +180,35 @@ impl Failure {
             Self::GitHubUnavailable { waited } => {
                 plain(&format!("GitHub could not be reached for {}.", duration(*waited)))
             }
-            Self::ForkOfStranger { login } => plain(&format!(
-                "On pull requests from forks, commands need write access to this repository, which {login} does not have."
-            )),
+            Self::ForkOfStranger { .. } | Self::HeadUnknown | Self::ForkNotHere { .. } | Self::PullClosed => {
+                plain(&self.sentence_about_pulls())
+            }
             Self::NoReview { agent, said } => {
                 (format!("{agent} ended without a review in the form that it was asked for."), said.clone())
             }
-            Self::PullClosed => plain("The pull request is closed, so there is nothing to go on with."),
             Self::WorkerDied { times } => {
                 plain(&format!("The service stopped {times} times in the middle of this task, so it was given up."))
             }
-            Self::PermissionLost { login } => {
-                plain(&format!("{login} no longer has write access to this repository, so nothing was published."))
-            }
+            Self::PermissionLost { login, needed } => plain(&format!(
+                "{login} no longer has {} access to this repository, so nothing was published.",
+                needed.name()
+            )),
             Self::Internal => plain("Something went wrong inside the service. Its log has the details."),
+        }
+    }
+
+    fn sentence_about_pulls(&self) -> String {
+        match self {
+            Self::ForkOfStranger { login } => format!(
+                "On pull requests from forks, commands need write access to this repository, which {login} does not have."
+            ),
+            Self::HeadUnknown => "GitHub did not tell which commit was meant. Ask again.".to_owned(),
+            Self::ForkNotHere { path } => format!(
+                "The work cannot be handed back: the fork changes {path}, so its commits do not get onto a branch of this \
+                 repository, where they could run with its rights."
+            ),
+            Self::PullClosed => "The pull request is closed, so there is nothing to go on with.".to_owned(),
+            _ => String::new(),
         }
     }
 

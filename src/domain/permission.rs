@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Permission {
+    // A policy cannot let those in who may not even sort issues.
+    #[schemars(skip)]
     None,
+    #[schemars(skip)]
     Read,
     Triage,
     Write,

@@ -93,6 +93,11 @@ const DEBOUNCE: Duration = Duration::from_secs(120);
 const MAX_LIST: usize = 50;
 
 impl Policy {
+    /// Reads what was found good before: agents may have gone since.
+    pub fn read(text: &str) -> Self {
+        serde_saphyr::from_str::<Option<Self>>(text).ok().flatten().unwrap_or_default()
+    }
+
     /// Reads the file. `agents`: those of the instance. `Err` is for people: what is wrong, and where.
     pub fn parse(text: &str, agents: &[String]) -> Result<Self, String> {
         if text.len() > MAX_POLICY_BYTES {
@@ -128,7 +133,9 @@ impl Policy {
         if let Some(cost) = self.limits.cost.as_ref().filter(|cost| parse_cents(cost).is_none()) {
             return Err(format!("limits.cost is {cost:?}, not a sum such as `$3`."));
         }
-        if let Some(bad) = self.network.iter().find(|host| !is_host(host)) {
+        // All of a top-level domain would be all of the net.
+        let is_wide = |host: &&String| host.strip_prefix("*.").is_some_and(|rest| !rest.contains('.'));
+        if let Some(bad) = self.network.iter().find(|host| !is_host(host) || is_wide(host)) {
             return Err(format!("network holds {bad:?}, which is no name of a host."));
         }
         if self.setup.iter().any(|command| command.first().is_none_or(String::is_empty)) {
@@ -163,17 +170,23 @@ impl Policy {
         self.review.debounce.as_deref().and_then(parse_duration).unwrap_or(DEBOUNCE)
     }
 
-    /// What a command leaves open, and what it may not go beyond. `is_issue`: work there begins at a base.
-    pub fn complete(&self, options: Options, agent: &str, is_issue: bool) -> Options {
+    /// What a command leaves open, but for the base, and what it may not go beyond.
+    pub fn complete(&self, options: Options, agent: &str) -> Options {
+        self.limit(Options {
+            model: options.model.or_else(|| self.models.get(agent).cloned()),
+            draft: options.draft.or(self.draft.filter(|_| !options.is_review)),
+            ..options
+        })
+    }
+
+    /// What may not be gone beyond.
+    pub fn limit(&self, options: Options) -> Options {
         let least = |asked: Option<u64>, most: Option<u64>| match (asked, most) {
             (Some(asked), Some(most)) => Some(asked.min(most)),
             (asked, most) => asked.or(most),
         };
         let most = self.limits.duration.as_deref().and_then(parse_duration).map(|limit| limit.as_secs());
         Options {
-            model: options.model.or_else(|| self.models.get(agent).cloned()),
-            draft: options.draft.or(self.draft.filter(|_| !options.is_review)),
-            base: options.base.or_else(|| self.base.clone().filter(|_| is_issue)),
             timeout_s: least(options.timeout_s, most),
             max_cents: least(options.max_cents, self.limits.cost.as_deref().and_then(parse_cents)),
             ..options
@@ -243,9 +256,9 @@ mod tests {
         assert_eq!((policy.who(), policy.allows("claude")), (Permission::Maintain, false));
         assert!(policy.is_asked_as(&Reviewer { name: "robots".into(), is_team: true }, &[]));
         let asked = Options { timeout_s: Some(3600), max_cents: Some(100), ..Options::default() };
-        let done = policy.complete(asked, "ours", true);
+        let done = policy.complete(asked, "ours");
         assert_eq!((done.timeout_s, done.max_cents), (Some(600), Some(100)), "the narrower holds");
-        assert_eq!((done.model.as_deref(), done.base.as_deref()), (Some("big"), Some("develop")));
+        assert_eq!((done.model.as_deref(), policy.base.as_deref()), (Some("big"), Some("develop")));
         let paths = ["infra/a/b.tf", "x.sql", "db/x.sql", "src/infra/a"];
         assert_eq!(policy.terms().to_approve(paths.into_iter()), ["infra/a/b.tf", "x.sql"]);
         assert_eq!(parse("# nothing\n"), Ok(Policy::default()));

@@ -9,7 +9,7 @@ use super::pull::{PullAt, ReviewTalk};
 use super::review::FORM;
 use super::review::ledger::Ledger;
 use super::surroundings::Surroundings;
-use super::text::{count, cut_marked, without_hidden};
+use super::text::{count, cut_marked, name_of, without_hidden};
 
 const MAX_BODY_BYTES: usize = 32 * 1024;
 const MAX_COMMENT_BYTES: usize = 8 * 1024;
@@ -251,7 +251,7 @@ fn changes(diff: &Shown) -> String {
     if diff.cut.is_empty() {
         return text;
     }
-    let cut = diff.cut.iter().map(|path| format!("- {path}")).collect::<Vec<_>>().join("\n");
+    let cut = diff.cut.iter().map(|path| format!("- {}", name_of(path))).collect::<Vec<_>>().join("\n");
     format!("{text}\n\nThese have no room there whole; look them up in the checkout:\n{cut}")
 }
 
@@ -281,7 +281,10 @@ impl PullAt {
         format!(
             "The checkout holds the pull request's branch {} at {head}, to be merged into {}; `git diff {} HEAD` shows \
              what it changes so far. Its files for agents are those of {}.",
-            self.head_branch, self.base_branch, self.merge_base, self.base_branch
+            name_of(&self.head_branch),
+            self.base_branch,
+            self.merge_base,
+            self.base_branch
         )
     }
 }
@@ -290,8 +293,10 @@ impl PullAt {
 fn talk(talk: &ReviewTalk) -> String {
     let line = talk.line.map(|line| format!(", line {line}")).unwrap_or_default();
     let asked = if talk.is_asked_in { " The task was given here." } else { "" };
-    let mut parts =
-        vec![fenced_as(&format!("A review speaks of {}{line}.{asked} The code there", talk.path), &talk.hunk)];
+    let mut parts = vec![fenced_as(
+        &format!("A review speaks of {}{line}.{asked} The code there", name_of(&talk.path)),
+        &talk.hunk,
+    )];
     parts.extend(talk.said.iter().map(|said| data("review comment", said)));
     parts.join("\n\n")
 }
@@ -299,7 +304,16 @@ fn talk(talk: &ReviewTalk) -> String {
 impl Follows {
     fn prompt(&self, is_resumed: bool) -> String {
         let mut parts = vec![
-            "This goes on with earlier work on the same issue; the checkout holds what was published of it.".to_owned(),
+            match self.branch {
+                Some(_) => {
+                    "This goes on with earlier work on the same issue; the checkout holds what was published of it."
+                }
+                None => {
+                    "This goes on with earlier work; the checkout may hold all of it or nothing, so look before you \
+                         rely on it."
+                }
+            }
+            .to_owned(),
         ];
         if !is_resumed {
             parts.extend(self.said.iter().map(|said| {

@@ -63,10 +63,9 @@ pub fn status(tasks: &[(Task, String)]) -> String {
             TaskState::Running => "running".to_owned(),
             TaskState::Finished(outcome) => outcome.name().replace('_', " "),
         };
-        let request = if task.request.is_empty() { "fix this" } else { &task.request };
         lines.push(format!(
             "| {} | {} | {state} | {} | [log]({url}) |",
-            inline(&cut_marked(request, 80)),
+            inline(&cut_marked(task.asked(), 80)),
             code(&task.agent),
             inline(&task.requester.login)
         ));

@@ -156,6 +156,8 @@ pub struct RunFacts {
     pub pull: Option<PullLink>,
     /// The pull request was there before.
     pub pull_was_there: bool,
+    /// By it a push to a fork is known as ours, if its answer is lost.
+    pub push_mark: Option<String>,
     /// The work was told as so many suggestions on the pull request: nobody can push to its branch.
     pub suggested: Option<usize>,
     /// The keys the agent uses: none, one, or one for each vendor it wants.

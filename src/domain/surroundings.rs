@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::log_entry::visible;
 use super::prompt::{Quoted, data, fenced_as};
-use super::text::{cut_marked, without_hidden};
+use super::text::{cut_marked, name_of, without_hidden};
 
 pub const MAX_ISSUES: usize = 10;
 /// Failed checks that are told, with the end of their logs.
@@ -70,7 +70,7 @@ impl Surroundings {
         let checks = self
             .checks
             .iter()
-            .map(|check| fenced_as(&format!("This check failed on the head: {}", check.name), &check.text));
+            .map(|check| fenced_as(&format!("This check failed on the head: {}", name_of(&check.name)), &check.text));
         issues.chain(checks).collect()
     }
 }
@@ -126,6 +126,6 @@ mod tests {
         assert_eq!((frozen.issues.len(), removed), (MAX_ISSUES, MAX_ISSUES));
         let prompt = frozen.prompt().concat();
         assert!(prompt.contains("issue #1 that this closes, by eve (an outsider):\n```\nBroken\n\nIt is.\n```"));
-        assert!(prompt.contains("This check failed on the head: test:\n````\n```\nboom\n````"), "{prompt}");
+        assert!(prompt.contains("This check failed on the head: `test`:\n````\n```\nboom\n````"), "{prompt}");
     }
 }

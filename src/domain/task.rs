@@ -186,6 +186,16 @@ pub struct Task {
 }
 
 impl Task {
+    /// What was asked for, in words: a command without any means what is usual there.
+    pub fn asked(&self) -> &str {
+        match self.request.trim() {
+            "" if self.options.is_review => "review this",
+            "" if self.thread.is_pull => "address the open feedback",
+            "" => "fix this",
+            request => request,
+        }
+    }
+
     pub fn branch(&self, issue_title: &str) -> String {
         if let Some(branch) = &self.options.branch {
             return branch.clone();

@@ -46,6 +46,15 @@ pub struct Cleaned {
 /// Rounds of cleaning: taking characters out can join the two halves of a comment mark.
 const MAX_ROUNDS: usize = 8;
 
+/// Somebody else's name for something, as a word of ours: one line, nothing hidden, no longer than a name.
+pub fn name_of(text: &str) -> String {
+    let line = without_hidden(text).text;
+    let plain: String =
+        line.chars().map(|c| if c.is_control() || c.is_whitespace() || c == '`' { ' ' } else { c }).collect();
+    let words: Vec<&str> = plain.split(' ').filter(|word| !word.is_empty()).collect();
+    format!("`{}`", cut_marked(&words.join(" "), 200))
+}
+
 /// Drops HTML comments and invisible characters. Tabs and line ends stay; `\r\n` becomes `\n`.
 pub fn without_hidden(text: &str) -> Cleaned {
     let mut removed = 0;

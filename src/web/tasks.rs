@@ -76,7 +76,7 @@ pub(super) fn state_text(state: TaskState) -> String {
 }
 
 pub(super) fn title_of(task: &Task) -> String {
-    let first = task.request.lines().find(|line| !line.trim().is_empty()).unwrap_or("fix this");
+    let first = task.asked().lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     cut_marked(first.trim(), 160)
 }
 

@@ -80,8 +80,27 @@ impl GitHub {
         Ok(data.create_commit_on_branch.commit.oid)
     }
 
+    /// Makes a branch that begins with the commit: its parent is never the end of a branch here. `Moved`: there is one of
+    /// this name already.
+    pub async fn begin_branch(&self, place: &Place<'_>, commit: &NewCommit<'_>) -> Result<String> {
+        let made = self.make_commit(place, commit).await?;
+        self.create_branch(place, commit.branch, &made).await.map(|()| made)
+    }
+
     /// Objects first, the branch last and only forward. Done twice it makes unused objects at most.
     async fn commit_by_parts(&self, place: &Place<'_>, commit: &NewCommit<'_>) -> Result<String> {
+        let made = self.make_commit(place, commit).await?;
+        let path = format!("/repos/{}/git/refs/heads/{}", place.name, segment(commit.branch));
+        let body = json!({ "sha": made, "force": false });
+        match self.call(place, Scope::Publish, Method::PATCH, &path, Some(&body)).await {
+            Err(GitHubError::Refused { status: 422, message }) if message.contains("fast forward") => {
+                Err(GitHubError::Moved { message })
+            }
+            answer => answer.map(|_| made),
+        }
+    }
+
+    async fn make_commit(&self, place: &Place<'_>, commit: &NewCommit<'_>) -> Result<String> {
         let base_tree = self.commit(place, commit.parent).await?.tree;
         let mut entries: Vec<Value> = Vec::new();
         for change in commit.changes {
@@ -102,15 +121,7 @@ impl GitHub {
         let message = format!("{}\n\n{}", commit.message.headline, commit.message.body);
         // No author and no committer: then GitHub signs it as the App's.
         let body = json!({ "message": message, "tree": tree, "parents": [commit.parent] });
-        let made = self.make(place, "git/commits", &body).await?;
-        let path = format!("/repos/{}/git/refs/heads/{}", place.name, segment(commit.branch));
-        let body = json!({ "sha": made, "force": false });
-        match self.call(place, Scope::Publish, Method::PATCH, &path, Some(&body)).await {
-            Err(GitHubError::Refused { status: 422, message }) if message.contains("fast forward") => {
-                Err(GitHubError::Moved { message })
-            }
-            answer => answer.map(|_| made),
-        }
+        self.make(place, "git/commits", &body).await
     }
 
     async fn make(&self, place: &Place<'_>, what: &str, body: &Value) -> Result<String> {

@@ -71,8 +71,19 @@ impl GitHub {
                 break;
             }
         }
-        let signed = |address: &String| pages.iter().find_map(|html| signed_in(html, asset_name(address)));
+        let signed = |address: &String| {
+            let found = pages.iter().find_map(|html| signed_in(html, asset_name(address)))?;
+            Url::parse(&found).is_ok_and(|url| self.is_signer(&url)).then_some(found)
+        };
         Ok(addresses.iter().map(|address| signed(address).unwrap_or_else(|| address.clone())).collect())
+    }
+
+    fn is_signer(&self, url: &Url) -> bool {
+        url.host_str() == Some("private-user-images.githubusercontent.com") || self.is_web(url)
+    }
+
+    fn is_web(&self, url: &Url) -> bool {
+        Url::parse(&self.web_url).is_ok_and(|web| web.origin() == url.origin())
     }
 
     async fn rendered<T: serde::de::DeserializeOwned>(&self, place: &Place<'_>, path: &str) -> Result<T> {
@@ -104,8 +115,7 @@ impl GitHub {
         let is_amazon = host.starts_with("github-") && host.ends_with(".amazonaws.com");
         let is_known =
             [".githubusercontent.com", ".blob.core.windows.net"].iter().any(|end| host.ends_with(end)) || is_amazon;
-        let is_web = Url::parse(&self.web_url).is_ok_and(|web| web.origin() == url.origin());
-        is_web || (url.scheme() == "https" && is_known && url.port().is_none() && url.username().is_empty())
+        self.is_web(url) || (url.scheme() == "https" && is_known && url.port().is_none() && url.username().is_empty())
     }
 }
 

@@ -35,7 +35,8 @@ struct RepositoryAnswer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
     pub sha: String,
-    pub text: String,
+    /// `None`: it is no plain file, or too long to be given out.
+    pub text: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -80,16 +81,20 @@ impl GitHub {
         Ok(Repository { default_branch: answer.default_branch, is_public })
     }
 
-    /// A small file at a revision, or on the default branch.
+    /// A small file at a revision, or on the default branch. What stands there and is none has no text.
     pub async fn file(&self, place: &Place<'_>, path: &str, at: Option<&str>) -> Result<Option<File>> {
         let at = at.map(|at| format!("?ref={}", segment(at))).unwrap_or_default();
         let route = format!("/repos/{}/contents/{}{at}", place.name, segment(path));
-        match self.get::<FileAnswer>(place, Scope::Talk, &route).await {
+        match self.get::<serde_json::Value>(place, Scope::Talk, &route).await {
             Ok(answer) => {
+                // A folder is answered with a list.
+                let Ok(answer) = serde_json::from_value::<FileAnswer>(answer) else {
+                    return Ok(Some(File { sha: "a folder".to_owned(), text: None }));
+                };
                 let content: String = answer.content.split_whitespace().collect();
-                // Above a megabyte GitHub leaves the content out.
+                // Above a megabyte, and of a link, GitHub leaves the content out.
                 let bytes = if answer.encoding == "base64" { STANDARD.decode(content).ok() } else { None };
-                let text = bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+                let text = bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
                 Ok(Some(File { sha: answer.sha, text }))
             }
             Err(GitHubError::Missing) => Ok(None),

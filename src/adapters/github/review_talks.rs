@@ -6,23 +6,28 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::issues::{User, quoted, was_there};
+use super::issues::{User, is_insider, quoted, was_there};
 use super::{GitHub, Place, Result, Scope};
 use crate::domain::ids::{IssueNumber, Millis};
+use crate::domain::permission::Permission;
 use crate::domain::pull::ReviewTalk;
 use crate::domain::review::ledger::{RemarkTalk, declines, marked};
 use crate::domain::task::Subject;
 
 /// Review comments read of one pull request.
 const MAX_COMMENTS: usize = 1_000;
+/// People whose 👎 is weighed.
+const MAX_VOTERS: usize = 20;
 /// Lines of a hunk that are shown, from its end.
 const MAX_HUNK_LINES: usize = 12;
 
 const THREADS: &str = "query($owner: String!, $name: String!, $number: Int!, $after: String) { \
     repository(owner: $owner, name: $name) { pullRequest(number: $number) { \
-    reviewThreads(first: 50, after: $after) { pageInfo { hasNextPage endCursor } \
-    nodes { id isResolved comments(first: 50) { nodes { databaseId body author { __typename login } \
-    reactions(content: THUMBS_DOWN, first: 1) { totalCount } } } } } } } }";
+    reviewThreads(first: 15, after: $after) { pageInfo { hasNextPage endCursor } \
+    nodes { id isResolved comments(first: 8) { nodes { databaseId body authorAssociation author { __typename login } \
+    reactions(content: THUMBS_DOWN, first: 5) { nodes { user { login } } } } } } } } } }";
+/// Pages of threads: sized so that the longest texts fit into an answer.
+const MAX_PAGES: usize = 60;
 
 const SETTLE: &str = "mutation($id: ID!) { resolveReviewThread(input: { threadId: $id }) { thread { isResolved } } }";
 
@@ -98,6 +103,8 @@ struct ThreadComment {
     body: String,
     /// `null`: the account was deleted.
     author: Option<Author>,
+    #[serde(default)]
+    author_association: String,
     reactions: Reactions,
 }
 
@@ -108,9 +115,13 @@ struct Author {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Reactions {
-    total_count: i64,
+    nodes: Vec<ReactionNode>,
+}
+
+#[derive(Deserialize)]
+struct ReactionNode {
+    user: Option<User>,
 }
 
 impl ThreadComment {
@@ -124,13 +135,13 @@ impl ThreadComment {
 }
 
 impl ThreadNode {
-    /// The remark of ours that began it.
-    fn remark_talk(self, bot: &str) -> Option<RemarkTalk> {
+    /// The remark of ours that began it, and who put 👎 on it. Only people of the project decide by words.
+    fn remark_talk(self, bot: &str) -> Option<(RemarkTalk, Vec<String>)> {
         let (first, others) = self.comments.nodes.split_first()?;
         let remark = marked(&first.body).filter(|_| first.is_of(bot))?.to_owned();
-        let is_declined = first.reactions.total_count > 0
-            || others.iter().any(|comment| !comment.is_of(bot) && declines(&comment.body));
-        Some(RemarkTalk { talk: self.id, remark, is_resolved: self.is_resolved, is_declined })
+        let is_declined = others.iter().any(|one| is_insider(&one.author_association) && declines(&one.body));
+        let down = first.reactions.nodes.iter().filter_map(|one| Some(one.user.as_ref()?.login.clone())).collect();
+        Some((RemarkTalk { talk: self.id, remark, is_resolved: self.is_resolved, is_declined }, down))
     }
 }
 
@@ -199,7 +210,20 @@ impl GitHub {
     /// The conversations that our remarks began.
     pub async fn remark_talks(&self, place: &Place<'_>, pull: IssueNumber, bot: &str) -> Result<Vec<RemarkTalk>> {
         let threads = self.threads(place, pull).await?;
-        Ok(threads.into_iter().filter_map(|thread| thread.remark_talk(bot)).collect())
+        let mut may = BTreeMap::new();
+        let mut talks = Vec::new();
+        for (mut talk, down) in threads.into_iter().filter_map(|thread| thread.remark_talk(bot)) {
+            for login in down.into_iter().filter(|_| !talk.is_declined && may.len() < MAX_VOTERS).collect::<Vec<_>>() {
+                let permission = match may.get(&login) {
+                    Some(known) => *known,
+                    None => self.permission(place, &login).await?,
+                };
+                talk.is_declined |= permission >= Permission::Triage;
+                may.insert(login, permission);
+            }
+            talks.push(talk);
+        }
+        Ok(talks)
     }
 
     /// Marks a conversation as settled; twice is the same as once.
@@ -209,14 +233,15 @@ impl GitHub {
     }
 
     async fn threads(&self, place: &Place<'_>, pull: IssueNumber) -> Result<Vec<ThreadNode>> {
-        let (mut found, mut after) = (Vec::new(), None::<String>);
+        let (mut found, mut after, mut pages) = (Vec::new(), None::<String>, 0);
         loop {
             let variables =
                 json!({ "owner": place.name.owner, "name": place.name.name, "number": pull.0, "after": after });
             let data: ThreadsData = self.graphql(place, Scope::Talk, THREADS, &variables).await?;
             let threads = data.repository.pull_request.review_threads;
             found.extend(threads.nodes);
-            match threads.page_info.end_cursor.filter(|_| threads.page_info.has_next_page) {
+            pages += 1;
+            match threads.page_info.end_cursor.filter(|_| threads.page_info.has_next_page && pages < MAX_PAGES) {
                 Some(cursor) if after.as_ref() != Some(&cursor) => after = Some(cursor),
                 _ => return Ok(found),
             }

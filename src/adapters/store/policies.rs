@@ -50,15 +50,16 @@ impl Store {
         Ok(found.flatten())
     }
 
-    pub async fn store_check_run(&self, task: &TaskId, id: i64) -> Result<()> {
-        write!(self, |pool| {
-            sqlx::query("UPDATE tasks SET check_run_id = $2 WHERE id = $1")
+    /// Remembers it. False: another one is remembered already.
+    pub async fn store_check_run(&self, task: &TaskId, id: i64) -> Result<bool> {
+        let rows = write!(self, |pool| {
+            sqlx::query("UPDATE tasks SET check_run_id = $2 WHERE id = $1 AND check_run_id IS NULL")
                 .bind(&task.0)
                 .bind(id)
                 .execute(pool)
                 .await
-                .map(|_| ())
+                .map(|done| done.rows_affected())
         })?;
-        Ok(())
+        Ok(rows == 1)
     }
 }

@@ -294,16 +294,14 @@ impl Store {
     /// Freezes the inputs of a task. What was frozen before stays.
     pub async fn store_inputs(&self, lease: &Lease, inputs: &Inputs) -> Result<()> {
         write!(self, |pool| {
-            sqlx::query(
-                "UPDATE tasks SET inputs = $4 WHERE id = $1 AND lease_owner = $2 AND fence = $3 AND inputs IS NULL",
-            )
-            .bind(&lease.task.0)
-            .bind(&lease.owner)
-            .bind(lease.fence)
-            .bind(to_json(inputs))
-            .execute(pool)
-            .await
-            .map(|done| done.rows_affected())
+            sqlx::query("UPDATE tasks SET inputs = $4 WHERE id = $1 AND lease_owner = $2 AND fence = $3")
+                .bind(&lease.task.0)
+                .bind(&lease.owner)
+                .bind(lease.fence)
+                .bind(to_json(inputs))
+                .execute(pool)
+                .await
+                .map(|done| done.rows_affected())
         })?;
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! The verbs that are answered at once.
 
+use std::time::Duration;
+
 use super::{Case, Hindrance};
 use crate::adapters::store::Asked;
 use crate::app::App;
@@ -26,10 +28,32 @@ pub(in crate::app) fn cancelled_in_queue(task: &Task, by: &str) -> Vec<Effect> {
             thread: task.thread.clone(),
             subject: task.subject,
             reaction: Reaction::of(Outcome::Cancelled),
+            delivery: task.delivery.clone(),
         },
     ];
     effects.extend(Some(check).filter(|_| task.thread.is_pull));
     effects
+}
+
+fn line(name: &'static str, value: String, whose: &'static str) -> ConfigLine {
+    ConfigLine { name, value, whose }
+}
+
+fn list(words: &[String], none: &str) -> String {
+    if words.is_empty() { none.to_owned() } else { words.join(", ") }
+}
+
+fn by_policy(is_policy: bool) -> &'static str {
+    if is_policy { "policy" } else { "instance" }
+}
+
+/// Whose word it is that holds: of several the one that came out.
+fn whose<T: PartialEq>(holds: &T, policy: Option<&T>, own: Option<&T>) -> &'static str {
+    match (policy == Some(holds), own == Some(holds)) {
+        (true, _) => "policy",
+        (false, true) => "you",
+        (false, false) => "instance",
+    }
 }
 
 /// What `cancel` met.
@@ -74,62 +98,84 @@ impl App {
 
     /// What holds for the sender in this repository, and whose word that is.
     pub(super) fn config_answer(&self, case: &Case<'_>) -> String {
+        let mut lines = self.config_of_work(case);
+        lines.extend(self.config_of_reviews(case));
+        reply::config(&lines, !case.holding.sha.is_empty(), case.holding.fault.as_deref())
+    }
+
+    fn config_of_work(&self, case: &Case<'_>) -> Vec<ConfigLine> {
         let (policy, own, settings) = (&case.holding.policy, &case.preferences, &self.settings);
-        let whose = |by_policy: bool, by_person: bool| match (by_policy, by_person) {
-            (true, _) => "policy",
-            (false, true) => "you",
-            (false, false) => "instance",
-        };
-        let list = |words: &[String], none: &str| if words.is_empty() { none.to_owned() } else { words.join(", ") };
-        let open = Options::default();
         let agent = self.default_agent_of(case);
-        let done = case.preferences.complete(policy.complete(open, &agent, true), &agent);
-        let most = settings.max_duration;
-        let time = done.timeout_s.map_or(most, std::time::Duration::from_secs).min(most);
+        let wanted = policy.complete(Options::default(), &agent);
+        let done = own.complete(wanted.clone(), &agent);
+        let most = settings.max_duration.as_secs();
+        let time = done.timeout_s.map_or(most, |asked| asked.min(most));
         let per_day = own.per_day(settings.max_per_day);
+        let per_day = policy.limits.per_day.map_or(per_day, |limit| per_day.min(limit.into()));
         let allowed = policy.agents.clone().unwrap_or_else(|| self.agent_names());
-        let aliases: Vec<String> = policy.review.aliases.iter().chain(&settings.review_aliases).cloned().collect();
-        let moments: Vec<String> = policy.review.on.iter().map(|moment| format!("{moment:?}").to_lowercase()).collect();
-        let line = |name, value: String, whose| ConfigLine { name, value, whose };
-        let lines = [
-            line("agent", agent, whose(policy.agent.is_some(), own.agent.is_some())),
-            line("agents", list(&allowed, "none"), whose(policy.agents.is_some(), false)),
+        let drafts = done.draft == Some(true);
+        let setup: Vec<String> = policy.setup.iter().map(|words| words.join(" ")).collect();
+        let own_per_day = own.max_messages_per_day;
+        vec![
+            line("agent", agent.clone(), whose(&agent, policy.agent.as_ref(), own.agent.as_ref())),
+            line("agents", list(&allowed, "none"), by_policy(policy.agents.is_some())),
             line(
                 "model",
-                done.model.unwrap_or_else(|| "the agent's".to_owned()),
-                whose(!policy.models.is_empty(), !own.models.is_empty()),
+                done.model.clone().unwrap_or_else(|| "the agent's".to_owned()),
+                done.model
+                    .as_ref()
+                    .map_or("instance", |model| whose(model, policy.models.get(&agent), own.models.get(&agent))),
             ),
-            line("who may command", format!("{} and above", policy.who().name()), whose(policy.who.is_some(), false)),
+            line("who may command", format!("{} and above", policy.who().name()), by_policy(policy.who.is_some())),
             line(
                 "time for a task",
-                duration(time),
-                whose(policy.limits.duration.is_some(), own.max_sandbox_duration.is_some()),
+                duration(Duration::from_secs(time)),
+                whose(&time, wanted.timeout_s.as_ref(), own.max_sandbox_duration.as_ref()),
             ),
             line(
                 "cost of a task",
                 policy.limits.cost.clone().unwrap_or_else(|| "as the instance has it".to_owned()),
-                whose(policy.limits.cost.is_some(), false),
+                by_policy(policy.limits.cost.is_some()),
             ),
             line(
                 "commands a day",
-                policy.limits.per_day.map_or(per_day, |most| per_day.min(most.into())).to_string(),
-                whose(policy.limits.per_day.is_some(), own.max_messages_per_day.is_some()),
+                per_day.to_string(),
+                whose(&per_day, policy.limits.per_day.map(i64::from).as_ref(), own_per_day.as_ref()),
             ),
             line(
                 "base",
-                done.base.unwrap_or_else(|| "the default branch".to_owned()),
-                whose(policy.base.is_some(), false),
+                policy.base.clone().unwrap_or_else(|| "the default branch".to_owned()),
+                by_policy(policy.base.is_some()),
             ),
             line(
                 "drafts",
-                if done.draft == Some(true) { "yes" } else { "no" }.to_owned(),
-                whose(policy.draft.is_some(), own.draft),
+                if drafts { "yes" } else { "no" }.to_owned(),
+                whose(&drafts, policy.draft.as_ref(), Some(&own.draft).filter(|draft| **draft)),
             ),
-            line("review requests to", list(&aliases, "nobody"), whose(!policy.review.aliases.is_empty(), false)),
-            line("reviews by themselves", list(&moments, "never"), whose(!policy.review.on.is_empty(), false)),
-            line("paths to approve", list(&policy.approval, "none"), whose(!policy.approval.is_empty(), false)),
-        ];
-        reply::config(&lines, !case.holding.sha.is_empty(), case.holding.fault.as_deref())
+            line("set-up", list(&setup, "none"), by_policy(!setup.is_empty())),
+            line("hosts besides", list(&policy.network, "none"), by_policy(!policy.network.is_empty())),
+            line("labels", list(&policy.labels, "none"), by_policy(!policy.labels.is_empty())),
+            line("paths to approve", list(&policy.approval, "none"), by_policy(!policy.approval.is_empty())),
+        ]
+    }
+
+    fn config_of_reviews(&self, case: &Case<'_>) -> Vec<ConfigLine> {
+        let review = &case.holding.policy.review;
+        let aliases: Vec<String> = review.aliases.iter().chain(&self.settings.review_aliases).cloned().collect();
+        let moments: Vec<String> = review.on.iter().map(|moment| format!("{moment:?}").to_lowercase()).collect();
+        let whose_aliases = match (review.aliases.is_empty(), self.settings.review_aliases.is_empty()) {
+            (false, false) => "policy and instance",
+            (is_none, _) => by_policy(!is_none),
+        };
+        let agent = review.agent.clone().unwrap_or_else(|| "that of other commands".to_owned());
+        let drafts = if review.drafts { "reviewed" } else { "wait until they are ready" };
+        vec![
+            line("review requests to", list(&aliases, "nobody"), whose_aliases),
+            line("reviews by themselves", list(&moments, "never"), by_policy(!review.on.is_empty())),
+            line("after a push, wait", duration(case.holding.policy.debounce()), by_policy(review.debounce.is_some())),
+            line("drafts of pull requests", drafts.to_owned(), by_policy(review.drafts)),
+            line("agent of these reviews", agent, by_policy(review.agent.is_some())),
+        ]
     }
 
     pub(super) async fn why_answer(&self, case: &Case<'_>) -> Result<String, Hindrance> {

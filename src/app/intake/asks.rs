@@ -5,11 +5,12 @@ use super::{Case, Hindrance};
 use crate::adapters::store::{Asked, PendingDelivery};
 use crate::app::App;
 use crate::domain::ask::{Ask, Moment, PullNow, ReviewRequest, Reviewer};
-use crate::domain::command::{Command, Options, Verb};
+use crate::domain::command::{Command, Options, Verb, agent_name};
 use crate::domain::decision::DecisionCode;
 use crate::domain::delivery::{Notice, Writing};
 use crate::domain::effect::Effect;
-use crate::domain::policy::{POLICY_FILE, Policy};
+use crate::domain::ids::Millis;
+use crate::domain::policy::POLICY_FILE;
 use crate::domain::task::{Subject, Task, TaskState, Thread};
 
 use super::answers::cancelled_in_queue;
@@ -20,7 +21,7 @@ const LOOK_BACK: i64 = 50;
 /// The command that a label stands for.
 fn command_of_label(name: Option<&str>) -> Command {
     let verb = if name == Some("review") { Verb::Review } else { Verb::Work };
-    let agents = name.filter(|_| verb == Verb::Work).map(ToOwned::to_owned);
+    let agents = name.filter(|_| verb == Verb::Work).map(agent_name);
     Command { agents: agents.into_iter().collect(), verb, options: Options::default(), request: String::new() }
 }
 
@@ -37,7 +38,7 @@ impl App {
         let (subject, text) = (Subject::Issue, String::new());
         let writing = Writing { subject, text, written_at: notice.asked_at, author: sender.id.0, via_app: None };
         if *ask == Ask::Closed {
-            return self.close(pending, thread, &sender.login).await;
+            return self.close(pending, thread, &sender.login, notice.asked_at).await;
         }
         let case = self.case((pending, thread, sender), &writing, &notice.account).await?;
         let pull = notice.pull.clone().unwrap_or_default();
@@ -83,22 +84,24 @@ impl App {
         self.review(case, Some(reviewer), pull).await
     }
 
-    /// The same click comes under several ids, and a team's and a person's request in one click, too.
+    /// The same click comes under several ids.
     async fn review(&self, case: &Case<'_>, reviewer: Option<&Reviewer>, pull: &PullNow) -> Result<(), Hindrance> {
+        // One that is being stopped answers nothing any more.
+        let is_wanted = |task: &Task| !task.state.is_finished() && task.cancelled_by.is_none();
         let request = reviewer.map(|reviewer| ReviewRequest { reviewer: reviewer.clone(), head: pull.head.clone() });
         if let Some(request) = &request
             && self
                 .tasks_asked_as(case.thread, &request.reviewer)
                 .await?
                 .iter()
-                .any(|task| !task.state.is_finished() && task.options.review_request.as_ref() == Some(request))
+                .any(|task| is_wanted(task) && task.options.review_request.as_ref() == Some(request))
         {
             return self.record(case.pending, DecisionCode::Duplicate, serde_json::Value::Null, &[]).await;
         }
         let options = Options { review_request: request, ..Options::default() };
         let agents = case.holding.policy.review.agent.clone();
         let (agents, request) = (agents.into_iter().collect(), String::new());
-        let mut plan = Plan::default();
+        let mut plan = Plan { is_quiet: reviewer.is_none(), ..Plan::default() };
         self.plan_work(case, &mut plan, "review", 0, Command { agents, verb: Verb::Review, options, request }).await?;
         self.carry_out(case, plan).await
     }
@@ -119,9 +122,10 @@ impl App {
     }
 
     /// What waits on a thread that is closed is not begun.
-    async fn close(&self, pending: &PendingDelivery, thread: &Thread, by: &str) -> Result<(), Hindrance> {
+    async fn close(&self, pending: &PendingDelivery, thread: &Thread, by: &str, at: Millis) -> Result<(), Hindrance> {
         let tasks = self.store.tasks_of_thread(thread.repository, thread.issue, LOOK_BACK).await?;
-        let waiting = tasks.into_iter().filter(|task| task.state == TaskState::Queued).collect();
+        let waiting =
+            tasks.into_iter().filter(|task| task.state == TaskState::Queued && task.triggered_at <= at).collect();
         self.stop_tasks(pending, waiting, by).await
     }
 
@@ -140,16 +144,22 @@ impl App {
 
     /// A policy that a pull request brings is judged before it counts.
     async fn judge_policy(&self, case: &Case<'_>, moment: Moment, pull: &PullNow) -> Result<(), Hindrance> {
-        // What is put off comes here again.
-        if moment == Moment::Ready || case.pending.attempts > 1 {
+        if moment == Moment::Ready {
             return Ok(());
         }
-        let place = super::place(case.thread);
-        let Some(file) = self.github.file(&place, POLICY_FILE, Some(&pull.head)).await? else { return Ok(()) };
+        let (place, github) = (super::place(case.thread), &self.github);
+        let Some(file) = github.file(&place, POLICY_FILE, Some(&pull.head)).await? else { return Ok(()) };
         if file.sha == case.holding.sha {
             return Ok(());
         }
-        let fault = Policy::parse(&file.text, &self.agent_names()).err();
+        // It may be the default branch that has another one by now.
+        let base = github.pull(&place, case.thread.issue.0).await?.base_sha;
+        let merge_base = github.merge_base(&place, &base, &pull.head).await?;
+        let before = github.file(&place, POLICY_FILE, Some(&merge_base)).await?;
+        if before.is_some_and(|before| before.sha == file.sha) {
+            return Ok(());
+        }
+        let fault = self.judged(file.text).err();
         let (thread, commit) = (case.thread.clone(), pull.head.clone());
         self.store.promise(&[Effect::PolicyVerdict { thread, commit, fault }], case.now).await?;
         Ok(())

@@ -75,6 +75,11 @@ impl From<PolicyError> for Hindrance {
 }
 
 impl Case<'_> {
+    fn react(&self, reaction: Reaction) -> Effect {
+        let (thread, delivery) = (self.thread.clone(), self.pending.id.clone());
+        Effect::React { thread, subject: self.writing.subject, reaction, delivery }
+    }
+
     /// Whose keys and connectors a task of this comment may use.
     fn payer(&self) -> Payer<'_> {
         Payer { requester: self.sender.id, installation: self.thread.installation, account: self.account }
@@ -171,6 +176,16 @@ impl App {
     async fn decide_or_postpone(&self, pending: &PendingDelivery) {
         let Err(hindrance) = self.decide(pending).await else { return };
         let now = self.clock.now();
+        if let Hindrance::GitHub(error) = &hindrance
+            && !error.is_passing()
+            && sender::is_settled(pending, now)
+        {
+            // Taken off the repository meanwhile, for one.
+            let facts = serde_json::json!({ "why": error.message() });
+            if self.record(pending, DecisionCode::EventNotUsed, facts, &[]).await.is_ok() {
+                return;
+            }
+        }
         let wait = Duration::from_secs(1 << pending.attempts.clamp(0, 6)).min(Duration::from_secs(60));
         let until = match &hindrance {
             Hindrance::GitHub(GitHubError::Limited { until }) => *until,
@@ -302,10 +317,10 @@ impl App {
             Admission::DailyLimit => (DecisionCode::DailyLimit, reply::daily_limit(limits.per_day)),
             Admission::QueueFull { waiting } => (DecisionCode::QueueFull, reply::queue_full(waiting)),
         };
-        let effects = vec![
-            Effect::React { thread: case.thread.clone(), subject: case.writing.subject, reaction: Reaction::Confused },
-            self.reply(case, "limit", refused.1),
-        ];
+        let effects = match plan.is_quiet {
+            true => Vec::new(),
+            false => vec![case.react(Reaction::Confused), self.reply(case, "limit", refused.1)],
+        };
         let effects = self.without_flood(case.thread, effects, case.now).await?;
         self.record(case.pending, refused.0, facts, &effects).await
     }

@@ -17,7 +17,9 @@ pub(super) struct Plan {
     pub(super) refusals: Vec<DecisionCode>,
     /// A verb was answered or carried out.
     pub(super) answered: bool,
-    stopped: bool,
+    pub(super) stopped: bool,
+    /// Nobody asked in so many words: nobody is told when nothing comes of it.
+    pub(super) is_quiet: bool,
 }
 
 impl Plan {
@@ -38,13 +40,16 @@ impl Plan {
     }
 
     pub(super) fn effects(&self, case: &Case<'_>) -> Vec<Effect> {
+        if self.is_quiet && self.tasks.is_empty() {
+            return Vec::new();
+        }
         let reaction = match (self.tasks.is_empty(), self.stopped, self.refusals.is_empty()) {
             (false, ..) => Some(Reaction::Eyes),
             (true, true, _) => Some(Reaction::ThumbsUp),
             (true, false, false) => Some(Reaction::Confused),
             (true, false, true) => None,
         };
-        let react = |reaction| Effect::React { thread: case.thread.clone(), subject: case.writing.subject, reaction };
+        let react = |reaction| case.react(reaction);
         let tasks = self.tasks.iter().filter(|task| task.thread.is_pull);
         let check =
             |task: &NewTask| Effect::Check { thread: case.thread.clone(), task: task.id.clone(), is_end: false };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Case, Hindrance, place};
 use crate::adapters::github::GitHubError;
+use crate::adapters::store::PendingDelivery;
 use crate::app::App;
 use crate::domain::decision::DecisionCode;
 use crate::domain::effect::{Effect, Reaction};
@@ -19,6 +20,11 @@ const MAX_REPLIES_PER_HOUR: i64 = 20;
 const TRIES_OF_PERMISSION: i64 = 3;
 /// … and for this long after the delivery at least.
 const SETTLING: Duration = Duration::from_secs(15);
+
+/// Whether GitHub had its time to know what it knows.
+pub(super) fn is_settled(pending: &PendingDelivery, now: Millis) -> bool {
+    pending.attempts >= TRIES_OF_PERMISSION && now.since(pending.received_at) > SETTLING
+}
 
 impl App {
     /// Records that the sender may not, and tells people who may read, where they asked.
@@ -45,13 +51,7 @@ impl App {
     ) -> Result<Permission, Hindrance> {
         match asked {
             // GitHub keeps saying no to the question itself: then nobody is let in.
-            Err(error)
-                if !error.is_passing()
-                    && case.pending.attempts >= TRIES_OF_PERMISSION
-                    && case.now.since(case.pending.received_at) > SETTLING =>
-            {
-                Ok(Permission::None)
-            }
+            Err(error) if !error.is_passing() && is_settled(case.pending, case.now) => Ok(Permission::None),
             answer => Ok(answer?),
         }
     }
@@ -65,11 +65,7 @@ impl App {
         if permission < Permission::Read {
             return Ok(Vec::new());
         }
-        let mut effects = vec![Effect::React {
-            thread: case.thread.clone(),
-            subject: case.writing.subject,
-            reaction: Reaction::Confused,
-        }];
+        let mut effects = vec![case.react(Reaction::Confused)];
         effects.push(self.reply(
             case,
             "permission",

@@ -43,19 +43,19 @@ fn branch_for(command: &Command, agent: &str) -> Option<String> {
 /// What a command leaves open, as the repository wants it, then as its writer does.
 fn completed(case: &Case<'_>, options: Options, agent: &Agent) -> Options {
     let asked_max = options.max_cents;
-    let by_policy = case.holding.policy.complete(options, &agent.name, !case.thread.is_pull);
+    let by_policy = case.holding.policy.complete(options, &agent.name);
     let options = case.preferences.complete(by_policy, &agent.name);
     // What spends nothing needs no ceiling.
     let max_cents = if agent.access.is_empty() { asked_max } else { options.max_cents };
     Options { max_cents, ..options }
 }
 
-/// The same once more.
-fn again(last: &Task) -> Wanted {
+/// The same once more, within the limits of now.
+fn again(case: &Case<'_>, last: &Task) -> Wanted {
     Wanted {
         agent: last.agent.clone(),
         // The branch of that name is there already.
-        options: Options { branch: None, is_retry: true, ..last.options.clone() },
+        options: case.holding.policy.limit(Options { branch: None, is_retry: true, ..last.options.clone() }),
         request: last.request.clone(),
         inputs_of: Some(last.id.clone()),
     }
@@ -203,7 +203,7 @@ impl App {
             return self.record(pending, DecisionCode::Duplicate, serde_json::Value::Null, &[]).await;
         }
         let mut plan = Plan::default();
-        let wanted = again(&task);
+        let wanted = again(&case, &task);
         match self.settings.agent(&task.agent) {
             None => {
                 plan.refusals.push(DecisionCode::UnknownAgent);
@@ -227,7 +227,7 @@ impl App {
 
     fn wanted_again(&self, case: &Case<'_>, command: &Command, last: &Task, agent: &Agent) -> Wanted {
         match command.verb {
-            Verb::Retry => again(last),
+            Verb::Retry => again(case, last),
             _ => {
                 let is_review = last.options.is_review;
                 let branch = branch_for(command, &last.agent);
@@ -235,6 +235,7 @@ impl App {
                 Wanted {
                     agent: last.agent.clone(),
                     request: match command.request.trim() {
+                        "" if is_review => last.request.clone(),
                         "" => GO_ON.to_owned(),
                         request => self.redactor.redact(request),
                     },
@@ -268,6 +269,11 @@ impl App {
         if let Some(reviewer) = &options.review_by {
             if options.no_pr {
                 return Ok(Some((DecisionCode::BadOption, reply::nothing_to_review())));
+            }
+            if !case.holding.policy.allows(reviewer) {
+                let markdown =
+                    reply::agent_not_allowed(reviewer, case.holding.policy.agents.as_deref().unwrap_or_default());
+                return Ok(Some((DecisionCode::PolicyForbids, markdown)));
             }
             let Some(reviewer) = self.settings.agent(reviewer) else {
                 return Ok(Some((DecisionCode::UnknownAgent, reply::agent_unavailable(reviewer))));

@@ -117,6 +117,9 @@ pub(super) async fn follow(
         }
     }
     reader.finish();
+    // One that came in the last moment counts, too.
+    let by = cancelled.borrow().clone();
+    ctx.run.facts.cancelled_by = ctx.run.facts.cancelled_by.take().or(by);
     reader.flush(ctx).await?;
     let ctx = &*ctx;
     ctx.patiently_in_sandbox(|| async move {

@@ -5,13 +5,14 @@ use super::collect::{git, read};
 use super::patience::{CallError, FOR_RESULTS, Stop};
 use super::publish::{redacted_message, to_approve};
 use super::review_pull::{diff_since, make_review};
-use super::{RunContext, unfinished};
+use super::{RunContext, retry_wait, unfinished};
 use crate::adapters::github::{FileContent, GitHubError, NewCommit};
 use crate::adapters::store::Purpose;
 use crate::app::push_permit::PermitError;
-use crate::domain::change::Change;
-use crate::domain::comment::{CommitMessage, commit_trailer};
+use crate::domain::change::{Change, refused_path};
+use crate::domain::comment::CommitMessage;
 use crate::domain::diff::Diff;
+use crate::domain::failure::Failure;
 use crate::domain::ids::RepoName;
 use crate::domain::markdown::code;
 use crate::domain::pull::{Fork, PullAt};
@@ -21,10 +22,23 @@ use crate::domain::secret::Secret;
 use crate::domain::suggestion::{MAX_SUGGESTIONS, suggestions};
 
 const MAX_DIFF_BYTES: u64 = 4 * 1024 * 1024;
+/// Times that GitHub is asked whose push it was.
+const LOOKS: u32 = 4;
 const MOVED: &str = "somebody pushed to it meanwhile";
 
 /// The work as suggestions on the lines that the pull request shows; `None`: they cannot hold it.
 pub(super) async fn suggested(ctx: &RunContext) -> Result<Option<Vec<LineComment>>, Stop> {
+    match read_suggestions(ctx).await {
+        // Too long to be read, say: there are other ways.
+        Err(Stop::Failed(failure)) => {
+            tracing::info!(?failure, "work on a fork is no matter of suggestions");
+            Ok(None)
+        }
+        found => found,
+    }
+}
+
+async fn read_suggestions(ctx: &RunContext) -> Result<Option<Vec<LineComment>>, Stop> {
     let Some(pull) = of_fork(ctx)? else { return Ok(None) };
     let is_for_it = unfinished(ctx).is_none() && to_approve(ctx)?.is_empty();
     let changes = ctx.run.facts.selection.iter().flat_map(|selection| &selection.changes);
@@ -40,8 +54,12 @@ pub(super) async fn suggested(ctx: &RunContext) -> Result<Option<Vec<LineComment
     let change = Diff::read(&String::from_utf8_lossy(&read(ctx, "fork-change", MAX_DIFF_BYTES).await?));
     let shown = diff_since(ctx, "fork-shown", &pull.merge_base).await?;
     let found = suggestions(&change, &shown);
-    // What was redacted is not what the agent wrote.
-    Ok(found.filter(|found| found.iter().all(|one| ctx.redacted(&one.body) == one.body)))
+    // The sandbox made the diff: it is about what was selected, all of it and nothing else. And what was redacted is
+    // not what the agent wrote.
+    let selected = || ctx.run.facts.selection.iter().flat_map(|selection| &selection.changes);
+    let is_whole = selected().all(|change_of| change.files().any(|(path, _)| path == change_of.path))
+        && change.len() == selected().count();
+    Ok(found.filter(|found| is_whole && found.iter().all(|one| ctx.redacted(&one.body) == one.body)))
 }
 
 /// How the work got back to the fork.
@@ -63,6 +81,13 @@ pub(super) async fn hand_back(
     // gets between nobody's commits.
     if unfinished(ctx).is_some() || ctx.run.facts.branch.is_some() || !to_approve(ctx)?.is_empty() {
         return Ok(Handed::No);
+    }
+    if ctx.run.facts.commit.is_some() {
+        return Ok(Handed::Pushed);
+    }
+    if ctx.run.facts.push_mark.is_none() {
+        ctx.run.facts.push_mark = ctx.app.clock.new_secret().first_chunk::<8>().map(hex::encode);
+        ctx.record(&[]).await?;
     }
     let why = match push(ctx, &pull, files).await? {
         Ok(commit) => {
@@ -112,7 +137,8 @@ async fn push(ctx: &RunContext, pull: &PullAt, files: &FileContent) -> Result<Re
     let Some(token) = token else {
         return Ok(Err(format!("{login} has not allowed it at {}/settings", ctx.app.settings.public_url)));
     };
-    let message = redacted_message(ctx)?;
+    let mut message = redacted_message(ctx)?;
+    message.body = format!("{}\n{}", message.body, mark(ctx));
     let (token, message) = (&token, &message);
     ctx.patiently(FOR_RESULTS, |_| async move { push_once(ctx, (pull, name), token, message, files).await }).await
 }
@@ -136,21 +162,25 @@ async fn push_once(
     message: &CommitMessage,
     files: &FileContent,
 ) -> Result<Result<String, String>, CallError> {
-    let (place, github) = (ctx.place(), &ctx.app.github);
     let base = ctx.inputs()?.base_sha.as_str();
-    let head = github.pull(&place, ctx.task.thread.issue.0).await?.head_sha;
-    if head != base {
-        // Ours, of which the answer was lost?
-        let found = github.commit(&place, &head).await?;
-        let is_ours = found.parents == [base] && found.message.contains(&commit_trailer(&ctx.task));
-        return Ok(if is_ours { Ok(head) } else { Err(MOVED.to_owned()) });
+    if let Some(head) = moved_to(ctx).await? {
+        return Ok(ours(ctx, head).await?.ok_or_else(|| MOVED.to_owned()));
     }
     let changes = ctx.run.facts.selection.as_ref().map(|selection| selection.changes.as_slice()).unwrap_or_default();
     let commit = NewCommit { branch: &pull.head_branch, parent: base, message, changes, content: files };
     ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
-    match github.create_commit_as(token, fork, &commit).await {
+    match ctx.app.github.create_commit_as(token, fork, &commit).await {
         Ok(id) => Ok(Ok(id)),
-        Err(GitHubError::Moved { .. }) => Ok(Err(MOVED.to_owned())),
+        // It may have been us, of whom GitHub has not told the pull request yet.
+        Err(GitHubError::Moved { .. }) => {
+            for tries in 0..LOOKS {
+                if let Some(head) = moved_to(ctx).await? {
+                    return Ok(ours(ctx, head).await?.ok_or_else(|| MOVED.to_owned()));
+                }
+                tokio::time::sleep(retry_wait(tries, &*ctx.app.clock)).await;
+            }
+            Ok(Err(MOVED.to_owned()))
+        }
         Err(error) if error.is_passing() && error != GitHubError::Unauthorized => Err(error.into()),
         Err(error) => {
             tracing::info!(error = %ctx.redacted(&error.to_string()), "a push to a fork was refused");
@@ -159,16 +189,45 @@ async fn push_once(
     }
 }
 
+/// Nobody can know it before we have pushed: a task's id is public.
+fn mark(ctx: &RunContext) -> String {
+    format!("Hireling-Push: {}", ctx.run.facts.push_mark.as_deref().unwrap_or_default())
+}
+
+/// Our own commit, of which the answer was lost.
+async fn ours(ctx: &RunContext, head: String) -> Result<Option<String>, CallError> {
+    let found = ctx.app.github.commit(&ctx.place(), &head).await?;
+    let is_ours = found.parents == [ctx.inputs()?.base_sha.as_str()] && found.message.contains(&mark(ctx));
+    Ok(is_ours.then_some(head))
+}
+
+/// The head of the pull request, if it is another one than the work was made for.
+async fn moved_to(ctx: &RunContext) -> Result<Option<String>, CallError> {
+    let now = ctx.app.github.pull(&ctx.place(), ctx.task.thread.issue.0).await?.head_sha;
+    Ok(Some(now).filter(|now| ctx.inputs().is_ok_and(|inputs| inputs.base_sha != *now)))
+}
+
+/// A branch here carries the fork's commits. Those that change what runs with this repository's rights stay out.
+pub(super) async fn check_may_stand_here(ctx: &RunContext) -> Result<(), Stop> {
+    let Some(pull) = of_fork(ctx)? else { return Ok(()) };
+    let head = ctx.inputs()?.base_sha.as_str();
+    let changed = ctx
+        .patiently(FOR_RESULTS, |_| async move {
+            Ok(ctx.app.github.files_between(&ctx.place(), &pull.merge_base, head).await?)
+        })
+        .await?;
+    let bad = match changed {
+        Some(paths) => paths.into_iter().find(|path| refused_path(path).is_some()),
+        None => Some("more files than GitHub lists".to_owned()),
+    };
+    bad.map_or(Ok(()), |path| Err(Stop::Failed(Failure::ForkNotHere { path })))
+}
+
 fn of_fork(ctx: &RunContext) -> Result<Option<&PullAt>, Stop> {
     Ok(ctx.inputs()?.pull.as_ref().filter(|pull| pull.fork.is_some()))
 }
 
 /// Somebody pushed to the fork since the work began.
 async fn has_moved(ctx: &RunContext) -> Result<bool, Stop> {
-    let made_for = ctx.inputs()?.base_sha.as_str();
-    ctx.patiently(FOR_RESULTS, |_| async move {
-        let now = ctx.app.github.pull(&ctx.place(), ctx.task.thread.issue.0).await?;
-        Ok::<_, CallError>(now.head_sha != made_for)
-    })
-    .await
+    Ok(ctx.patiently(FOR_RESULTS, |_| moved_to(ctx)).await?.is_some())
 }

@@ -1,19 +1,60 @@
 //! Second step: what the agent is told is read once, as of the trigger, and stored (design D6).
 
 use super::RunContext;
-use super::patience::{BEFORE_WORK, Stop};
-use super::start::{Start, start};
+use super::patience::{BEFORE_WORK, CallError, Stop};
+use super::start::{Start, only_writers_on_forks, start};
 use super::surroundings::around;
+use crate::adapters::github::PullInfo;
 use crate::domain::attachment::attachments;
+use crate::domain::failure::Failure;
 use crate::domain::policy::POLICY_FILE;
 use crate::domain::prompt::{Inputs, Quoted, ThreadText};
 use crate::domain::pull::ReviewTalk;
 use crate::domain::surroundings::{FailedCheck, LinkedIssue, Surroundings};
 
 pub(super) async fn freeze(ctx: &mut RunContext) -> Result<(), Stop> {
-    if ctx.inputs.is_some() {
-        return Ok(());
+    match ctx.inputs.clone() {
+        None => read(ctx).await?,
+        // Read by an earlier task; what may be done is decided anew.
+        Some(inputs) if ctx.task.options.is_retry => {
+            let inputs = {
+                let (ctx, inputs) = (&*ctx, &inputs);
+                ctx.patiently(BEFORE_WORK, |_| async move { as_of_now(ctx, inputs.clone()).await }).await?
+            };
+            store(ctx, inputs).await?;
+        }
+        Some(_) => {}
     }
+    Ok(())
+}
+
+/// The same inputs, with what the repository wants now, and what was remarked on since.
+async fn as_of_now(ctx: &RunContext, inputs: Inputs) -> Result<Inputs, CallError> {
+    let place = ctx.place();
+    let terms = ctx.app.policy_of(&place).await?.policy.terms();
+    let mut ledger = inputs.ledger;
+    if let Some(pull) = &inputs.pull {
+        only_writers_on_forks(ctx, pull.fork.is_some()).await?;
+        let found = ctx.app.github.pull(&place, ctx.task.thread.issue.0).await?;
+        if !found.is_open {
+            return Err(Failure::PullClosed.into());
+        }
+        ledger = super::review_ledger::ledger(ctx, &PullInfo { head_sha: inputs.base_sha.clone(), ..found }).await?;
+    }
+    Ok(Inputs { terms, ledger, ..inputs })
+}
+
+async fn store(ctx: &mut RunContext, inputs: Inputs) -> Result<(), Stop> {
+    {
+        let (ctx, inputs) = (&*ctx, &inputs);
+        ctx.patiently(BEFORE_WORK, |_| async move { Ok(ctx.app.store.store_inputs(&ctx.lease, inputs).await?) })
+            .await?;
+    }
+    ctx.inputs = Some(inputs);
+    Ok(())
+}
+
+async fn read(ctx: &mut RunContext) -> Result<(), Stop> {
     let (inputs, fault) = {
         let ctx = &*ctx;
         ctx.patiently(BEFORE_WORK, |_| async move {
@@ -22,7 +63,7 @@ pub(super) async fn freeze(ctx: &mut RunContext) -> Result<(), Stop> {
             let holding = ctx.app.policy_of(&place).await?;
             let terms = holding.policy.terms();
             let Start { base_branch, base_sha, follows, pull, talks, ledger } =
-                start(ctx, repository.default_branch).await?;
+                start(ctx, holding.policy.base.unwrap_or(repository.default_branch)).await?;
             let bot = ctx.app.bot_login().await?;
             let task = &ctx.task;
             let comments =
@@ -49,13 +90,7 @@ pub(super) async fn freeze(ctx: &mut RunContext) -> Result<(), Stop> {
         let first = fault.lines().next().unwrap_or_default();
         ctx.run.facts.notes.push(format!("{POLICY_FILE} cannot be read ({first}), so the last good one holds."));
     }
-    {
-        let (ctx, inputs) = (&*ctx, &inputs);
-        ctx.patiently(BEFORE_WORK, |_| async move { Ok(ctx.app.store.store_inputs(&ctx.lease, inputs).await?) })
-            .await?;
-    }
-    ctx.inputs = Some(inputs);
-    Ok(())
+    store(ctx, inputs).await
 }
 
 fn redacted_around(ctx: &RunContext, found: Surroundings) -> Surroundings {
@@ -64,7 +99,7 @@ fn redacted_around(ctx: &RunContext, found: Surroundings) -> Surroundings {
         body: Quoted { text: ctx.redacted(&issue.body.text), ..issue.body },
         ..issue
     };
-    let check = |check: FailedCheck| FailedCheck { text: ctx.redacted(&check.text), ..check };
+    let check = |check: FailedCheck| FailedCheck { name: ctx.redacted(&check.name), text: ctx.redacted(&check.text) };
     Surroundings {
         issues: found.issues.into_iter().map(issue).collect(),
         checks: found.checks.into_iter().map(check).collect(),

@@ -14,6 +14,7 @@ mod follow_up;
 mod fork;
 mod freeze;
 mod launch;
+mod open_pull;
 mod patience;
 mod prepare;
 mod project;

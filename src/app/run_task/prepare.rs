@@ -35,6 +35,15 @@ pub(super) async fn prepare(ctx: &mut RunContext) -> Result<(), Stop> {
     connectors::inject(ctx).await?;
     place_home_files(ctx).await?;
     place_attachments(ctx).await?;
+    if ctx.inputs()?.pull.as_ref().is_some_and(|pull| pull.fork.is_some()) {
+        // What it installs could change what the agent is told and how it starts.
+        let note = "Nothing of the fork was set up or installed before the agent began.".to_owned();
+        let is_wanted = ctx.task.options.install || !ctx.inputs()?.terms.setup.is_empty();
+        if is_wanted && !ctx.run.facts.notes.contains(&note) {
+            ctx.run.facts.notes.push(note);
+        }
+        return Ok(());
+    }
     set_up(ctx).await?;
     if ctx.task.options.install {
         install_dependencies(ctx, "project").await?;

@@ -3,13 +3,15 @@
 
 use super::collect::content;
 use super::fork::{self, Handed};
+use super::open_pull::open_pull;
 use super::patience::{CallError, FOR_RESULTS, Stop};
 use super::{RunContext, unfinished};
-use crate::adapters::github::{FileContent, GitHubError, NewCommit, NewPull};
+use crate::adapters::github::{FileContent, GitHubError, NewCommit};
 use crate::adapters::store::Purpose;
-use crate::domain::comment::{Beside, CommitMessage, commit_message, commit_trailer, pull_text};
+use crate::domain::comment::{CommitMessage, commit_message, commit_trailer};
 use crate::domain::failure::Failure;
 use crate::domain::permission::Permission;
+use crate::domain::prompt::Inputs;
 use crate::domain::pull::{PullAt, applies_cleanly};
 use crate::domain::run::{Ending, PullLink};
 use crate::domain::task::Outcome;
@@ -40,8 +42,13 @@ pub(super) async fn publish(ctx: &mut RunContext) -> Result<(), Stop> {
     }
 }
 
+fn is_of_fork(ctx: &RunContext) -> Result<bool, Stop> {
+    Ok(ctx.inputs()?.pull.as_ref().is_some_and(|pull| pull.fork.is_some()))
+}
+
 /// On a branch of this repository, with a pull request where there is none.
 async fn publish_here(ctx: &mut RunContext, files: &FileContent) -> Result<(), Stop> {
+    fork::check_may_stand_here(ctx).await?;
     let branch = choose_branch(ctx).await?;
     let branch = push_somewhere(ctx, branch, files).await?;
     let unfinished = unfinished(ctx);
@@ -72,7 +79,10 @@ fn note_approval(ctx: &mut RunContext) -> Result<bool, Stop> {
         return Ok(false);
     }
     let names = cut_marked(&paths.join(", "), 500);
-    let note = format!("By the policy these paths need somebody's approval, so the pull request is a draft: {names}.");
+    let with_draft = if ctx.task.options.no_pr || unfinished(ctx).is_some() { "" } else { ", with a draft" };
+    let note = format!(
+        "By the policy these paths need somebody's approval, so the work is on a branch of its own{with_draft}: {names}."
+    );
     if !ctx.run.facts.notes.contains(&note) {
         ctx.run.facts.notes.push(note);
     }
@@ -149,18 +159,32 @@ async fn choose_branch(ctx: &mut RunContext) -> Result<String, Stop> {
         return Ok(branch);
     }
     if let Some(pull) = ctx.inputs()?.pull.clone() {
-        // What is not finished, or is to be approved, does not get between other people's commits.
+        // What is not finished, or is to be approved, does not get between other people's commits; and what is merged
+        // or closed is done with.
         let is_for_it = unfinished(ctx).is_none() && to_approve(ctx)?.is_empty();
+        if is_for_it && pull.fork.is_none() && !is_open(ctx).await? {
+            let number = ctx.task.thread.issue;
+            ctx.run.facts.notes.push(format!("#{number} is closed, so this work is on a branch of its own."));
+            return own_branch(ctx).await;
+        }
         return match pull.own_branch().filter(|_| is_for_it) {
             Some(branch) => take_branch(ctx, branch.to_owned()).await,
             None => own_branch(ctx).await,
         };
     }
     let followed = ctx.inputs()?.follows.as_ref().and_then(|follows| follows.branch.clone());
-    match followed.filter(|_| !ctx.task.options.is_retry) {
+    let goes_on = !ctx.task.options.is_retry && to_approve(ctx)?.is_empty();
+    match followed.filter(|_| goes_on) {
         Some(branch) if is_there(ctx, &branch).await? => take_branch(ctx, branch).await,
         _ => own_branch(ctx).await,
     }
+}
+
+async fn is_open(ctx: &RunContext) -> Result<bool, Stop> {
+    ctx.patiently(FOR_RESULTS, |_| async move {
+        Ok(ctx.app.github.pull(&ctx.place(), ctx.task.thread.issue.0).await?.is_open)
+    })
+    .await
 }
 
 /// Merged meanwhile, a branch may be gone.
@@ -202,15 +226,23 @@ async fn push_unless_done(ctx: &mut RunContext, branch: &str, files: &FileConten
     Ok(())
 }
 
+/// What the requester has to be allowed. Code from a fork is worked with only for those who may write, whatever a policy
+/// says (threat T04).
+fn needed(inputs: &Inputs) -> Permission {
+    let who = inputs.terms.who.unwrap_or(Permission::Write);
+    let is_of_fork = inputs.pull.as_ref().is_some_and(|pull| pull.fork.is_some());
+    if is_of_fork { who.max(Permission::Write) } else { who }
+}
+
 /// Who asked may have lost the right to while the agent worked (threat T31).
 pub(super) async fn check_permission(ctx: &RunContext) -> Result<(), Stop> {
     let login = &ctx.task.requester.login;
     let permission = ctx
         .patiently(FOR_RESULTS, |_| async move { Ok(ctx.app.github.permission(&ctx.place(), login).await?) })
         .await?;
-    let needed = ctx.inputs.as_ref().and_then(|inputs| inputs.terms.who).unwrap_or(Permission::Write);
+    let needed = needed(ctx.inputs()?);
     if permission < needed {
-        return Err(Stop::Failed(Failure::PermissionLost { login: login.clone() }));
+        return Err(Stop::Failed(Failure::PermissionLost { login: login.clone(), needed }));
     }
     Ok(())
 }
@@ -233,7 +265,13 @@ pub(super) fn redacted_message(ctx: &RunContext) -> Result<CommitMessage, Stop> 
 
 /// Brings the branch to a commit with the changes. Gives the commit's id.
 async fn push(ctx: &RunContext, branch: &str, files: &FileContent) -> Result<String, Stop> {
-    let message = &redacted_message(ctx)?;
+    let mut message = redacted_message(ctx)?;
+    if is_of_fork(ctx)? {
+        // Workflows would run the fork's code with the rights of this repository (threat T04).
+        message.body =
+            format!("It stands on commits of a fork, so no workflow runs for it: [skip ci]\n\n{}", message.body);
+    }
+    let message = &message;
     ctx.patiently(FOR_RESULTS, |_| async move { push_once(ctx, branch, message, files).await }).await
 }
 
@@ -251,6 +289,14 @@ async fn push_once(
         match github.branch_head(&place, branch).await? {
             // Deleted after a merge: nobody wants it back.
             None if is_the_pulls => return Err(Failure::BranchMoved { branch: branch.to_owned() }.into()),
+            None if is_of_fork(ctx)? => {
+                ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
+                let commit = NewCommit { branch, parent: base, message, changes: &selection.changes, content: files };
+                match github.begin_branch(&place, &commit).await {
+                    Err(GitHubError::Moved { .. }) => continue,
+                    answer => return answer.map_err(refused_push),
+                }
+            }
             None => {
                 ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
                 match github.create_branch(&place, branch, base).await {
@@ -297,62 +343,4 @@ fn refused_push(error: GitHubError) -> CallError {
         }
         other => other.into(),
     }
-}
-
-/// The pull request of the branch, and whether it was there before this task.
-async fn open_pull(ctx: &RunContext, branch: &str) -> Result<(PullLink, bool), Stop> {
-    let inputs = ctx.inputs()?;
-    let beside = asked_beside(ctx).await?;
-    let text = pull_text(&ctx.task, inputs, &ctx.run.facts, &ctx.app.task_url(&ctx.task.id), &beside);
-    let (title, body) = (ctx.redacted(&text.title), ctx.redacted(&text.body));
-    let onto = inputs.pull.as_ref().and_then(PullAt::own_branch).unwrap_or(&inputs.base_branch);
-    let is_to_be_approved = !to_approve(ctx)?.is_empty();
-    let pull = NewPull {
-        branch,
-        base: onto,
-        title: &title,
-        body: &body,
-        // Who wants a second opinion wants it before others look.
-        draft: ctx.task.options.draft.unwrap_or(false) || ctx.task.options.review_by.is_some() || is_to_be_approved,
-        labels: &inputs.terms.labels,
-    };
-    let pull = &pull;
-    let (opened, was_found) = ctx
-        .patiently(FOR_RESULTS, |_| async move {
-            let (place, github) = (ctx.place(), &ctx.app.github);
-            if let Some(found) = github.find_pull(&place, branch).await? {
-                return Ok((found, true));
-            }
-            ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
-            let made = match github.create_pull(&place, pull).await {
-                // Ours, of which the answer was lost; lists show it a moment later.
-                Err(GitHubError::Moved { message }) => return Err(GitHubError::Unavailable(message).into()),
-                answer => answer?,
-            };
-            let has_room = ctx.app.take_write(&ctx.task.thread, Purpose::Courtesy).await.is_ok();
-            if !pull.labels.is_empty() && has_room {
-                // A label that does not exist is no reason to lose the pull request.
-                if let Err(error) = github.add_labels(&place, made.number, pull.labels).await {
-                    tracing::info!(error = %ctx.redacted(&error.to_string()), "labels were not put on a pull request");
-                }
-            }
-            Ok((made, false))
-        })
-        .await?;
-    let is_followed = inputs.follows.as_ref().is_some_and(|follows| follows.branch.as_deref() == Some(branch));
-    Ok((PullLink { number: opened.number, url: opened.url }, is_followed && was_found))
-}
-
-/// Other agents of the same command, with the pull request of those that have one already.
-async fn asked_beside(ctx: &RunContext) -> Result<Vec<Beside>, Stop> {
-    ctx.patiently(FOR_RESULTS, |_| async move {
-        let mut beside = Vec::new();
-        for other in ctx.app.store.tasks_beside(&ctx.task).await? {
-            let run = ctx.app.store.latest_run(&other.id).await?;
-            let pull = run.and_then(|run| run.facts.pull).map(|pull| pull.number);
-            beside.push(Beside { url: ctx.app.task_url(&other.id), agent: other.agent, pull });
-        }
-        Ok(beside)
-    })
-    .await
 }

@@ -27,7 +27,8 @@ pub(super) async fn ledger(ctx: &RunContext, pull: &PullInfo) -> Result<Ledger, 
     let earlier = earlier_reviews(ctx).await?;
     let touched = touched_since(ctx, &earlier, &pull.head_sha).await?;
     let own = earlier.iter().rev().find(|one| one.agent == ctx.task.agent).map(|one| one.review.commit.clone());
-    let is_partial = !ctx.task.options.full && ctx.task.request.trim().is_empty();
+    let options = &ctx.task.options;
+    let is_partial = !options.full && !options.is_retry && ctx.task.request.trim().is_empty();
     if is_partial && own.as_deref() == Some(pull.head_sha.as_str()) {
         let ending = reviewed_already(&ctx.task.agent, &pull.head_sha);
         return Err(Stop::Ended(Box::new(ending)).into());
@@ -88,13 +89,13 @@ fn sorted(
     talks: &[RemarkTalk],
     since: Option<String>,
 ) -> Ledger {
-    let fixed: BTreeSet<&String> =
-        earlier.iter().flat_map(|one| &one.review.fixed).map(|standing| &standing.remark.id).collect();
     let mut ledger = Ledger { since, ..Ledger::default() };
-    for Earlier { review, .. } in earlier {
+    for (place, Earlier { review, .. }) in earlier.iter().enumerate() {
+        // A matter that came back after it was settled was remarked on anew.
+        let later = earlier.get(place + 1..).unwrap_or_default().iter().flat_map(|one| &one.review.fixed);
+        let fixed: BTreeSet<&String> = later.map(|standing| &standing.remark.id).collect();
         let changed = touched.get(&review.commit).and_then(Option::as_ref);
         let is_touched = |remark: &Remark| changed.is_none_or(|files| files.contains(&remark.path));
-        // One that was settled may come back, if the matter does.
         for remark in review.remarks.iter().filter(|remark| !fixed.contains(&remark.id)) {
             let talk = talks.iter().find(|talk| talk.remark == remark.id);
             if talk.is_some_and(|talk| talk.is_resolved && !talk.is_declined) {

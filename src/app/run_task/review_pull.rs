@@ -10,10 +10,11 @@ use crate::adapters::store::Purpose;
 use crate::domain::comment::{review_body_of, review_marker};
 use crate::domain::diff::Diff;
 use crate::domain::failure::Failure;
+use crate::domain::markdown::code;
 use crate::domain::review::{LineComment, Written, write};
 use crate::domain::run::ReviewFacts;
 
-const MAX_DIFF_BYTES: u64 = 64 * 1024 * 1024;
+const MAX_DIFF_BYTES: u64 = 32 * 1024 * 1024;
 /// Of the diff that the agent is handed; it reads the rest in the checkout.
 const MAX_SHOWN_BYTES: usize = 256 * 1024;
 
@@ -114,6 +115,9 @@ async fn make_once(ctx: &RunContext, body: &str, comments: &[LineComment]) -> Re
 }
 
 fn with_comments(review: &ReviewFacts) -> String {
-    let list = review.comments.iter().map(|one| format!("#### {}:{}\n\n{}", one.path, one.line, one.body));
+    let list = review
+        .comments
+        .iter()
+        .map(|one| format!("#### {}\n\n{}", code(&format!("{}:{}", one.path, one.line)), one.body));
     format!("{}\n\n{}", review.body, list.collect::<Vec<_>>().join("\n\n"))
 }

@@ -10,7 +10,7 @@ use super::commands::named_for;
 use super::launch::{git_identity, granted, openers, start_once};
 use super::patience::{FOR_RESULTS, Stop};
 use super::prepare::{install_agent, place_files};
-use super::publish::done;
+use super::publish::{done, to_approve};
 use crate::adapters::store::Purpose;
 use crate::domain::agent::{Agent, Granted, LaunchFor};
 use crate::domain::agent_stream::AgentEnd;
@@ -144,7 +144,8 @@ async fn publish(ctx: &mut RunContext, agent: &Agent) -> Result<(), Stop> {
     ctx.second().review = Some(review);
     ctx.record(&[]).await?;
     // A draft of somebody else's stays one.
-    if ctx.task.options.draft != Some(true) && ctx.inputs()?.pull.is_none() {
+    let is_done = ctx.task.options.draft != Some(true) && to_approve(ctx)?.is_empty();
+    if is_done && ctx.inputs()?.pull.is_none() {
         let ctx = &*ctx;
         ctx.patiently(FOR_RESULTS, |_| async move {
             ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;

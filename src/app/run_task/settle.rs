@@ -48,7 +48,7 @@ pub(crate) fn effects_of_end(task: &Task, ending: &Ending) -> Vec<Effect> {
     let reaction = Reaction::of(ending.outcome);
     let mut effects = vec![
         Effect::FinalStatus { thread: thread(), task: id() },
-        Effect::SwapReaction { thread: thread(), subject: task.subject, reaction },
+        Effect::SwapReaction { thread: thread(), subject: task.subject, reaction, delivery: task.delivery.clone() },
     ];
     if task.thread.is_pull {
         effects.push(Effect::Check { thread: thread(), task: id(), is_end: true });

@@ -53,12 +53,24 @@ async fn on_issue(ctx: &RunContext, default_branch: String) -> Result<Start, Cal
     Ok(Start { base_branch, base_sha, follows, pull: None, talks: Vec::new(), ledger: Ledger::default() })
 }
 
+/// Code from a fork is worked with for those who may write, whatever a policy says (threat T04).
+pub(super) async fn only_writers_on_forks(ctx: &RunContext, is_of_fork: bool) -> Result<(), CallError> {
+    let login = &ctx.task.requester.login;
+    if is_of_fork && ctx.app.github.permission(&ctx.place(), login).await? < Permission::Write {
+        return Err(Failure::ForkOfStranger { login: login.clone() }.into());
+    }
+    Ok(())
+}
+
 /// The commit that the work is for: of a branch here the newest, for only people who may write push to it, and what is
 /// pushed later is noticed; of a fork the one that was there at the command (threat T05), or our own on top of it.
 async fn head_of(ctx: &RunContext, found: &PullInfo) -> Result<String, CallError> {
     let (now, store, task) = (&found.head_sha, &ctx.app.store, &ctx.task);
-    let Some(then) = task.options.head.as_ref().filter(|then| found.fork.is_some() && *then != now) else {
-        return Ok(now.clone());
+    let then = match &task.options.head {
+        _ if found.fork.is_none() => return Ok(now.clone()),
+        Some(then) if then == now => return Ok(now.clone()),
+        Some(then) => then,
+        None => return Err(Failure::HeadUnknown.into()),
     };
     for earlier in store.tasks_of_thread(task.thread.repository, task.thread.issue, LOOK_BACK).await? {
         let commit = store.latest_run(&earlier.id).await?.and_then(|run| run.facts.commit);
@@ -75,9 +87,7 @@ async fn on_pull(ctx: &RunContext) -> Result<Start, CallError> {
     if !found.is_open {
         return Err(Failure::PullClosed.into());
     }
-    if found.fork.is_some() && github.permission(&place, &task.requester.login).await? < Permission::Write {
-        return Err(Failure::ForkOfStranger { login: task.requester.login.clone() }.into());
-    }
+    only_writers_on_forks(ctx, found.fork.is_some()).await?;
     let found = PullInfo { head_sha: head_of(ctx, &found).await?, ..found };
     let ledger = ledger(ctx, &found).await?;
     let talks = github.review_talks(&place, task.thread.issue, task.triggered_at, task.subject).await?;

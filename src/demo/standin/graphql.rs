@@ -21,7 +21,7 @@ pub(super) async fn answer(world: &mut World, asked: &Asked, token: &Token) -> A
     if body["query"].as_str().unwrap_or_default().contains("markPullRequestReadyForReview") {
         return ready(world, &body, token);
     }
-    if body["query"].as_str().unwrap_or_default().contains("reviewThreads(first: 50") {
+    if body["query"].as_str().unwrap_or_default().contains("reviewThreads(first:") {
         return review_comments::threads(world, &body);
     }
     if body["query"].as_str().unwrap_or_default().contains("closingIssuesReferences(") {

@@ -115,10 +115,14 @@ fn thread_json(world: &World, first: &ReviewCommentView) -> Value {
     let comments: Vec<Value> = of_thread
         .map(|one| {
             let kind = if one.author.ends_with("[bot]") { "Bot" } else { "User" };
-            let down =
-                world.reactions_on(&format!("review:{}", one.id)).iter().filter(|one| one.content == "-1").count();
+            let down = world.reactions_on(&format!("review:{}", one.id));
+            let down = down.iter().filter(|one| one.content == "-1");
+            let down: Vec<Value> = down.map(|one| json!({ "user": { "login": one.author } })).collect();
+            let is_member = world.repository(&one.repo).is_some_and(|here| here.permissions.contains_key(&one.author));
+            let association = if is_member { "MEMBER" } else { "NONE" };
             json!({
-                "databaseId": one.id, "body": one.body, "reactions": { "totalCount": down },
+                "databaseId": one.id, "body": one.body, "reactions": { "nodes": down },
+                "authorAssociation": association,
                 "author": { "__typename": kind, "login": one.author.trim_end_matches("[bot]") },
             })
         })

@@ -89,6 +89,12 @@ impl Verb {
 /// Other names of agents.
 pub const ALIASES: [(&str, &str); 2] = [("openai", "codex"), ("anthropic", "claude")];
 
+/// An agent's own name, whatever it was called.
+pub fn agent_name(name: &str) -> String {
+    let name = name.to_ascii_lowercase();
+    ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, agent)| (*agent).to_owned())
+}
+
 /// What is wrong with a command, where, and what was probably meant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]

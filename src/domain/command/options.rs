@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::ALIASES;
+use super::agent_name;
 use crate::domain::ask::ReviewRequest;
 
 /// The options of one command, checked.
@@ -157,9 +157,7 @@ impl Options {
                 None => return expected,
             },
             OptionName::ReviewBy if is_name(value) => {
-                let name = value.to_ascii_lowercase();
-                let real = ALIASES.iter().find(|(alias, _)| *alias == name).map(|(_, real)| (*real).to_owned());
-                self.review_by = Some(real.unwrap_or(name));
+                self.review_by = Some(agent_name(value));
             }
             OptionName::Draft => self.draft = Some(true),
             OptionName::Ready => self.draft = Some(false),

@@ -2,7 +2,7 @@
 
 use super::markdown::quoted_ranges;
 use super::options::{OptionName, Options, is_name};
-use super::{ALIASES, Command, CommandError, CommandErrorKind, Verb, Vocabulary};
+use super::{Command, CommandError, CommandErrorKind, Verb, Vocabulary, agent_name};
 use crate::domain::text::{cut, nearest};
 
 /// Commands are looked for in this much of a text; what follows belongs to the last request.
@@ -99,7 +99,7 @@ impl<'a> Reader<'a> {
         let Some((start, written)) = self.peek() else { return Ok(Vec::new()) };
         // "/agent claude, fix this" and "/agent claude: fix this" mean the agent.
         let word = written.trim_end_matches([',', ':']);
-        let names: Vec<String> = word.split(',').map(|name| self.resolve(name)).collect();
+        let names: Vec<String> = word.split(',').map(agent_name).collect();
         let known = |name: &String| self.words.agents.contains(name);
         if names.iter().all(known) {
             self.at = start + written.len();
@@ -120,11 +120,6 @@ impl<'a> Reader<'a> {
             column += written.len() + 1;
         }
         Ok(Vec::new())
-    }
-
-    fn resolve(&self, name: &str) -> String {
-        let name = name.to_ascii_lowercase();
-        ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, agent)| (*agent).to_owned())
     }
 
     /// A first word one slip away from an agent's name was meant as one.

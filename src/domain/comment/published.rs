@@ -34,7 +34,6 @@ fn beside_line(beside: &[Beside]) -> String {
 }
 
 pub fn pull_text(task: &Task, inputs: &Inputs, facts: &RunFacts, log_url: &str, beside: &[Beside]) -> PullText {
-    let request = if task.request.is_empty() { "fix this" } else { &task.request };
     // Merging it settles an issue, but not another pull request.
     let (place, effect) = if task.thread.is_pull { ("pull request", "For") } else { ("issue", "Closes") };
     let what = facts.agent_text.as_deref().filter(|text| !text.trim().is_empty());
@@ -43,13 +42,14 @@ pub fn pull_text(task: &Task, inputs: &Inputs, facts: &RunFacts, log_url: &str, 
         format!(
             "### Why\n\n{} asked on the {place}:\n\n{}\n\n{effect} #{}",
             inline(&task.requester.login),
-            quoted(request, 4_000),
+            quoted(task.asked(), 4_000),
             task.thread.issue
         ),
     ];
     if let Some(pull) = inputs.pull.as_ref().filter(|pull| pull.fork.is_some()) {
         parts.push(format!(
-            "It holds the commits of #{} from {} as of {}, and those of this work. Merging it merges both.",
+            "It holds the commits of #{} from {} as of {}, and this work on top of them; merging it merges both. No workflow has \
+             run for it (`[skip ci]`): look at all of it before you let one.",
             task.thread.issue,
             code(&pull.head_branch),
             inputs.base_sha

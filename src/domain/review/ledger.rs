@@ -69,14 +69,19 @@ pub fn declines(text: &str) -> bool {
     ["won't fix", "wont fix", "wontfix", "by design", "not a bug"].iter().any(|phrase| words.contains(phrase))
 }
 
+fn short_hash(parts: &[&str]) -> String {
+    hex::encode(Sha256::digest(parts.join("\0"))).chars().take(ID_LENGTH).collect()
+}
+
 impl Finding {
     /// Stays the same when code is reformatted or moves, and when the words of the remark change.
     pub fn remark(&self, diff: &Diff) -> Remark {
         let (path, rule) = (self.path.as_str(), self.rule.trim().to_lowercase());
         let code = diff.code(path, self.line, self.last_line());
-        let words = if rule.is_empty() { self.title.trim().to_lowercase() } else { rule };
-        let hash = Sha256::digest([path, &code, &words].join("\0"));
-        let id = hex::encode(hash).chars().take(ID_LENGTH).collect();
+        // Off the diff there is no code to tell two of a kind apart.
+        let title = self.title.trim().to_lowercase();
+        let words = if rule.is_empty() || code.is_empty() { format!("{rule}{title}") } else { rule };
+        let id = short_hash(&[path, &code, &words]);
         Remark { id, path: path.to_owned(), title: self.title.trim().to_owned() }
     }
 }
@@ -88,9 +93,20 @@ impl Ledger {
 
     /// Leaves out what was said before, then or in this same answer.
     pub fn fresh(&self, findings: Vec<Finding>, diff: &Diff) -> Vec<(Remark, Finding)> {
-        let mut said = BTreeSet::new();
-        let with_remark = findings.into_iter().map(|finding| (finding.remark(diff), finding));
-        with_remark.filter(|(remark, _)| !self.knows(&remark.id) && said.insert(remark.id.clone())).collect()
+        let (mut said, mut places) = (BTreeSet::new(), BTreeSet::new());
+        let mut fresh = Vec::new();
+        for finding in findings {
+            let mut remark = finding.remark(diff);
+            let is_new_place = places.insert((remark.id.clone(), finding.line));
+            // The same code may stand in several places of a file.
+            while is_new_place && said.contains(&remark.id) {
+                remark.id = short_hash(&[&remark.id, "again"]);
+            }
+            if said.insert(remark.id.clone()) && !self.knows(&remark.id) {
+                fresh.push((remark, finding));
+            }
+        }
+        fresh
     }
 
     /// Those of the agent's list that can be settled: open ones whose file has changed.
@@ -152,6 +168,28 @@ mod tests {
 
     fn diff(at: i64, code: &str) -> Diff {
         Diff::read(&format!("diff --git a/a b/a\n--- a/a\n+++ b/a\n@@ -{at},0 +{at},1 @@\n+{code}\n"))
+    }
+
+    /// The same code twice in a file, and two of a kind where no code is shown: each is a matter of its own.
+    #[test]
+    fn two_of_a_kind_are_two() {
+        let diff = Diff::read("diff --git a/a b/a\n--- a/a\n+++ b/a\n@@ -0,0 +1,2 @@\n+same\n+same\n");
+        let finding = |line: i64, title: &str| Finding {
+            path: "a".into(),
+            line,
+            end_line: None,
+            severity: crate::domain::review::Severity::Low,
+            rule: "sort".into(),
+            title: title.into(),
+            reason: String::new(),
+            suggestion: None,
+        };
+        let found = vec![finding(1, "A"), finding(2, "A"), finding(2, "A"), finding(80, "B"), finding(90, "C")];
+        let fresh = Ledger::default().fresh(found.clone(), &diff);
+        assert_eq!(fresh.len(), 4);
+        let said = fresh.into_iter().map(|(remark, _)| remark.id).collect();
+        let later = Ledger { settled: said, ..Ledger::default() };
+        assert!(later.fresh(found, &diff).is_empty(), "and none of them is said again");
     }
 
     #[test]

@@ -350,8 +350,12 @@ async fn a_run_and_its_log_are_stored_together() {
 #[tokio::test]
 async fn effects_go_out_once_and_in_order_within_a_thread() {
     for bench in both().await {
-        let react =
-            |issue: i64, reaction| Effect::React { thread: thread(1, issue), subject: Subject::Issue, reaction };
+        let react = |issue: i64, reaction| Effect::React {
+            thread: thread(1, issue),
+            subject: Subject::Issue,
+            reaction,
+            delivery: DeliveryId("d".into()),
+        };
         let now = bench.clock.now();
         let promised = [react(1, Reaction::Eyes), react(1, Reaction::Rocket), react(2, Reaction::Eyes)];
         bench.store.promise(&promised, now).await.unwrap();

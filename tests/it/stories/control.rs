@@ -116,7 +116,14 @@ async fn a_thumb_down_on_the_status_comment_cancels() {
     begun(&world).await;
     let status = format!("comment:{}", world.answers().await[0].id);
     world.github.react(&status, "eve", "-1").await;
-    // Both stand there at the next look: were eve's enough, it would be she who stopped it.
+    world
+        .until("it was looked at", async |world| {
+            let looks = |path: &str| path.ends_with("/reactions") && path.contains("/comments/");
+            let calls = world.github.calls().await;
+            calls.iter().any(|call| call.method == "GET" && looks(&call.path)).then_some(())
+        })
+        .await;
+    assert_eq!(world.last_task().await.state.name(), "running", "eve's is an opinion");
     world.github.react(&status, PERSON, "-1").await;
     assert_eq!(world.ended(comment).await, "confused");
     assert!(world.only_answer().await.contains("Stopped by maria."), "{}", world.only_answer().await);

@@ -135,6 +135,11 @@ async fn other_work_goes_to_a_branch_here_with_the_contributors_commits() {
         assert!(answer.contains(why) && answer.contains("not only about lines that"), "{answer}");
         let pull = world.github.pulls(REPO).await.pop().unwrap();
         assert_eq!(pull.base, "main");
+        let message = world.github.message(REPO, &pull.head).await.unwrap();
+        assert!(
+            message.contains("[skip ci]"),
+            "the fork's code runs nowhere with the rights of this repository: {message}"
+        );
         let held = format!("It holds the commits of #{} from `patch`", world.issue);
         assert!(pull.body.contains(&held) && pull.body.contains(&format!("For #{}", world.issue)), "{}", pull.body);
         let diff = world.github.diff(REPO, "main", &pull.head).await.unwrap();
@@ -200,6 +205,24 @@ async fn forks_are_reviewed_like_others_and_need_a_writer() {
     assert_eq!(world.ended(comment).await, "confused");
     let told = "On pull requests from forks, commands need write access to this repository, which tom does not have.";
     assert!(world.answer(1).await.contains(told), "{}", world.answer(1).await);
+    let comment = world.comment("tom", "/agent retry").await;
+    assert_eq!(world.ended(comment).await, "confused", "not by repeating what a writer asked for, either");
+    assert!(world.answer(2).await.contains(told), "{}", world.answer(2).await);
+    world.finish().await;
+}
+
+/// On a branch of this repository workflows run with its secrets: the fork's own are not brought there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_that_changes_workflows_gets_no_branch_here() {
+    let builder = Builder::new(Engine::Sqlite).agent("ours", ELSEWHERE);
+    let mut world = builder.start().await.unwrap();
+    let files = [(".github/workflows/ci.yml", "on: push\n"), FILES[0]];
+    world.issue = world.github.open_fork_pull(REPO, "eve", eves(), &files).await.unwrap();
+    let comment = world.comment(PERSON, "/agent ours fix this").await;
+    assert_eq!(world.ended(comment).await, "confused");
+    let told = "the fork changes .github/workflows/ci.yml, so its commits do not get onto a branch";
+    assert!(world.only_answer().await.contains(told), "{}", world.only_answer().await);
+    assert_eq!((world.branches().await.len(), world.github.pulls(REPO).await.len()), (0, 1));
     world.finish().await;
 }
 

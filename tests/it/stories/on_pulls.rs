@@ -61,7 +61,7 @@ async fn a_command_on_a_pull_request_works_on_its_branch() {
         for told in [
             "Address the open feedback on this pull request.",
             "pull request title by maria",
-            "A review speaks of src/app.txt, line 2. The code there",
+            "A review speaks of `src/app.txt`, line 2. The code there",
             "review comment by rita (an outsider):",
             "This is off by one.",
         ] {
@@ -172,7 +172,7 @@ async fn a_branch_that_is_deleted_meanwhile_stays_deleted() {
     world.github.delete_branch(REPO, "feature").await.unwrap();
     std::fs::write(scratch.join("go"), "").unwrap();
     assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
-    let told = "The branch feature is gone, so this work is on a branch of its own.";
+    let told = "is closed, so this work is on a branch of its own.";
     assert!(world.only_answer().await.contains(told), "{}", world.only_answer().await);
     let branches = world.github.branches(REPO).await.unwrap();
     assert!(branches.iter().all(|(name, _)| name != "feature") && branches.len() == 2, "{branches:?}");

@@ -39,7 +39,7 @@ async fn what_the_file_says_is_done() {
             "`.github/hireling.yml` on the default branch holds.",
             "| agent | ours | policy |",
             // Not more than the instance allows.
-            "| time for a task | 45 min | policy |",
+            "| time for a task | 45 min | instance |",
             "| commands a day | 3 | policy |",
             "| who may command | write and above | instance |",
         ] {
@@ -161,7 +161,7 @@ async fn paths_to_approve_go_to_a_draft() {
     let comment = world.comment(PERSON, "/agent ours fix this").await;
     assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
     assert!(world.only_pull().await.draft);
-    let told = "By the policy these paths need somebody's approval, so the pull request is a draft: infra/main.tf.";
+    let told = "need somebody's approval, so the work is on a branch of its own, with a draft: infra/main.tf.";
     assert!(world.only_answer().await.contains(told), "{}", world.only_answer().await);
     // On a pull request it does not go to that branch, either.
     world.github.branch_off(REPO, "feature").await.unwrap();
@@ -173,5 +173,48 @@ async fn paths_to_approve_go_to_a_draft() {
     assert_eq!(now, head);
     let pull = world.github.pulls(REPO).await.pop().unwrap();
     assert!(pull.draft && pull.base == "feature" && pull.body.contains(&format!("For #{}", world.issue)), "{pull:?}");
+    world.finish().await;
+}
+
+/// Neither a second opinion nor earlier work is a way around what people have to approve.
+#[tokio::test(flavor = "multi_thread")]
+async fn paths_to_approve_stay_in_drafts() {
+    let text = "approval: ['infra/**']\nagents: [ours, plain]\n";
+    let builder = with_policy(Engine::Sqlite, text).agent("plain", "echo x >> plain.txt; echo done");
+    let builder = builder.agent("ours", "mkdir -p infra; echo x >> infra/main.tf; echo done");
+    let world = builder.agent("theirs", "echo fine").start().await.unwrap();
+    world.comment(PERSON, "/agent ours --review-by theirs fix this").await;
+    assert!(world.answer(0).await.contains("does not allow `theirs`"), "{}", world.answer(0).await);
+    let comment = world.comment(PERSON, "/agent ours --review-by plain fix this").await;
+    assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
+    assert!(world.only_pull().await.draft, "reviewed, but not approved");
+    world.finish().await;
+
+    let script = "if [ -e ours.txt ]; then mkdir -p infra; echo x > infra/main.tf; fi; echo x >> ours.txt; echo done";
+    let builder = with_policy(Engine::Sqlite, text).agent("ours", script).agent("plain", "true");
+    let world = builder.start().await.unwrap();
+    for request in ["/agent ours one", "/agent ours two"] {
+        let comment = world.comment(PERSON, request).await;
+        assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
+    }
+    let pulls = world.github.pulls(REPO).await;
+    let drafts: Vec<bool> = pulls.iter().map(|pull| pull.draft).collect();
+    assert_eq!(drafts, [false, true], "the second is not added to what is ready: {}", world.account().await);
+    world.finish().await;
+}
+
+/// A base that the policy names begins the first work; the next goes on with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn work_goes_on_under_a_policy_with_a_base() {
+    let builder = with_policy(Engine::Sqlite, "base: develop\n").agent("ours", "echo x >> ours.txt; echo done");
+    let world = builder.start().await.unwrap();
+    world.github.branch_off(REPO, "develop").await.unwrap();
+    for request in ["/agent ours one", "/agent ours two"] {
+        let comment = world.comment(PERSON, request).await;
+        assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
+    }
+    let pull = world.only_pull().await;
+    assert_eq!(pull.base, "develop");
+    assert_eq!(world.github.file(REPO, &pull.head, "ours.txt").await.unwrap(), "x\nx\n");
     world.finish().await;
 }

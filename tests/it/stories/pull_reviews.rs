@@ -62,7 +62,7 @@ async fn what_is_found_is_said_on_its_lines() {
         let comment = world.comment(PERSON, "/agent ours review the arithmetic").await;
         assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
         let review = only_review(&world).await;
-        assert!(review.body.starts_with("`ours` has 3 remarks.\n\n> Nearly."), "{}", review.body);
+        assert!(review.body.contains(" -->\n`ours` has 3 remarks.\n\n> Nearly."), "{}", review.body);
         for (path, title) in [("README.md:1", "Say what it is"), ("src/app.rs:4", "Too far")] {
             assert!(review.body.contains(path) && review.body.contains(title), "{}", review.body);
         }
@@ -86,7 +86,7 @@ async fn nothing_found_is_one_line() {
     let comment = world.comment(PERSON, "/agent ours review").await;
     assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
     let review = only_review(&world).await;
-    assert_eq!(review.body.lines().next(), Some("`ours` found nothing to say."));
+    assert_eq!(review.body.lines().nth(1), Some("`ours` found nothing to say."), "after the marker");
     assert!(review.comments.is_empty() && !review.body.contains("Nearly"), "{review:?}");
     assert!(world.only_answer().await.contains(": nothing to say."));
     world.finish().await;

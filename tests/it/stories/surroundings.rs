@@ -33,7 +33,7 @@ async fn linked_issues_and_failed_checks_are_told() {
         let issue =
             format!("issue #{other} that this closes, by eve (an outsider):\n```\nSums are wrong\n\n2 and 2 is  five.");
         assert!(told.contains(&issue), "{told}");
-        assert!(told.contains("This check failed on the head: unit tests:\n```\nline 99"), "{told}");
+        assert!(told.contains("This check failed on the head: `unit tests`:\n```\nline 99"), "{told}");
         assert!(told.contains("line 9999\n##[error]sum: expected 4\nafter the end\n```"), "{told}");
         assert!(!told.contains("line 100\n"), "the end of the log");
         // Its own line among the checks is nothing to be told.
