@@ -50,6 +50,17 @@ fn completed(case: &Case<'_>, options: Options, agent: &Agent) -> Options {
     Options { max_cents, ..options }
 }
 
+/// Why these options do not go with what is asked for there.
+fn misfit(case: &Case<'_>, options: &Options, is_review: bool) -> Option<String> {
+    match (is_review, case.thread.is_pull) {
+        (true, false) => Some(reply::review_is_of_pulls()),
+        (true, true) if !options.are_of_a_review() => Some(reply::review_takes_less()),
+        (false, _) if options.full => Some(reply::full_is_for_reviews()),
+        (_, true) if options.branch.is_some() || options.base.is_some() => Some(reply::branch_is_the_pulls()),
+        _ => None,
+    }
+}
+
 /// The same once more, within the limits of now.
 fn again(case: &Case<'_>, last: &Task) -> Wanted {
     Wanted {
@@ -71,20 +82,9 @@ impl App {
         command: Command,
     ) -> Result<(), Hindrance> {
         let is_review = command.verb == Verb::Review;
-        let hindrance = match is_review {
-            true if !case.thread.is_pull => Some(reply::review_is_of_pulls()),
-            true if !command.options.are_of_a_review() => Some(reply::review_takes_less()),
-            false if command.options.full => Some(reply::full_is_for_reviews()),
-            _ => None,
-        };
-        if let Some(markdown) = hindrance {
+        if let Some(markdown) = misfit(case, &command.options, is_review) {
             plan.refusals.push(DecisionCode::BadOption);
             plan.replies.push(self.reply(case, key, markdown));
-            return Ok(());
-        }
-        if case.thread.is_pull && (command.options.branch.is_some() || command.options.base.is_some()) {
-            plan.refusals.push(DecisionCode::BadOption);
-            plan.replies.push(self.reply(case, key, reply::branch_is_the_pulls()));
             return Ok(());
         }
         let agents = match command.agents.is_empty() {
@@ -162,6 +162,11 @@ impl App {
                 plan.replies.push(self.reply(case, &key, reply::agent_unavailable(&last.agent)));
                 continue;
             };
+            if let Some(markdown) = misfit(case, &command.options, last.options.is_review) {
+                plan.refusals.push(DecisionCode::BadOption);
+                plan.replies.push(self.reply(case, &key, markdown));
+                continue;
+            }
             let wanted = self.wanted_again(case, &command, last, agent);
             match self.why_not(case, agent, &wanted.options).await? {
                 Some((code, markdown)) => {

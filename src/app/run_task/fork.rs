@@ -110,6 +110,9 @@ pub(super) async fn hand_back(
             if make_review(ctx, &body, &comments).await?.is_some() {
                 ctx.run.facts.suggested = Some(comments.len());
                 ctx.run.facts.notes.push(format!("{why}. Whoever can push there can accept the suggestions."));
+                if ctx.task.options.review_by.is_some() {
+                    ctx.run.facts.notes.push("There is no second opinion on suggestions.".to_owned());
+                }
                 return Ok(Handed::Suggested);
             }
             "GitHub does not take comments on these lines"

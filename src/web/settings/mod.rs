@@ -289,7 +289,7 @@ async fn exported(web: &Web, me: &Me) -> Result<serde_json::Value, StoreError> {
         .collect();
     let tasks = store.task_ids_of(me.person.id, 10_000).await?;
     Ok(serde_json::json!({ "id": me.person.id.0, "login": me.person.login, "accounts": accounts,
-        "preferences": me.person.preferences, "keys": keys, "connectors": connectors, "sessions": sessions,
+        "preferences": me.person.preferences, "pushes_to_forks": store.push_permit(me.person.id).await?.is_some(), "keys": keys, "connectors": connectors, "sessions": sessions,
         "audit": audit, "tasks": tasks }))
 }
 

@@ -1,6 +1,7 @@
 //! Pull requests from forks: the work goes back in the way that is left, and the comment says which and why.
 
 use hireling::demo::standin::ForkView;
+use hireling::domain::review::LineComment;
 
 use crate::support::visitor::{Answer, Visitor};
 use crate::support::world::{Builder, Engine, PERSON, REPO, World};
@@ -21,16 +22,27 @@ fn eves() -> ForkView {
     ForkView::of("eve/shop")
 }
 
-/// What a person gets who presses "Apply suggestion" on each, the last lines first.
-fn applied(text: &str, comments: &[hireling::domain::review::LineComment]) -> String {
-    let mut lines: Vec<String> = text.lines().map(|line| format!("{line}\n")).collect();
+/// What a person gets who presses "Apply suggestion" on each, as Git applies it to the commit that was reviewed.
+fn applied(text: &str, comments: &[LineComment]) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("app.txt");
+    std::fs::write(&file, text).unwrap();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    // From the end, so that the lines above keep their numbers.
     for comment in comments.iter().rev() {
         let (from, to) = (comment.start_line.unwrap_or(comment.line), comment.line);
+        let at = |line: i64| usize::try_from(line).unwrap();
         let inside = comment.body.strip_prefix("```suggestion\n").and_then(|text| text.strip_suffix("```")).unwrap();
-        let new = inside.split_inclusive('\n').map(ToOwned::to_owned);
-        lines.splice(usize::try_from(from - 1).unwrap()..usize::try_from(to).unwrap(), new);
+        let old: String = lines[at(from) - 1..at(to)].iter().map(|line| format!("-{line}")).collect();
+        let new: String = inside.split_inclusive('\n').map(|line| format!("+{line}")).collect();
+        let (old_count, new_count) = (to - from + 1, inside.lines().count());
+        let patch = format!("--- a/app.txt\n+++ b/app.txt\n@@ -{from},{old_count} +{from},{new_count} @@\n{old}{new}");
+        std::fs::write(dir.path().join("one.patch"), patch).unwrap();
+        let mut git = std::process::Command::new("git");
+        let done = git.args(["apply", "--unidiff-zero", "one.patch"]).current_dir(dir.path()).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
-    lines.concat()
+    std::fs::read_to_string(file).unwrap()
 }
 
 /// Presses the button, and says at GitHub who it is.

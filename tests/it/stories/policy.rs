@@ -51,6 +51,8 @@ async fn what_the_file_says_is_done() {
         }
         let comment = world.comment(PERSON, "/agent fix this").await;
         assert_eq!(world.ended(comment).await, "confused");
+        let last = world.answers().await.pop().unwrap().body;
+        assert!(last.contains("3 commands"), "{last}");
         world.finish().await;
     }
 }

@@ -36,9 +36,7 @@ async fn linked_issues_and_failed_checks_are_told() {
         assert!(told.contains("This check failed on the head: `unit tests`:\n```\nline 99"), "{told}");
         assert!(told.contains("line 9999\n##[error]sum: expected 4\nafter the end\n```"), "{told}");
         assert!(!told.contains("line 100\n"), "the end of the log");
-        // Its own line among the checks is nothing to be told.
-        let comment = world.comment(PERSON, "/agent ours again").await;
-        assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
+        assert!(!told.contains("head: `7`"), "nor what failed elsewhere");
         world.finish().await;
     }
 }
