@@ -53,7 +53,7 @@ impl StatusComment<'_> {
         )];
         for step in Step::ALL {
             let is_wanted = step != Step::Review || self.task.options.review_by.is_some();
-            if let Some(label) = step.label().filter(|_| is_wanted) {
+            if let Some(label) = step.label(self.task).filter(|_| is_wanted) {
                 let mark = if step < self.step { "x" } else { " " };
                 let now = if step == self.step { self.doing() } else { self.took(step) };
                 parts.push(format!("- [{mark}] {label}{now}"));

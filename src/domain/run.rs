@@ -11,7 +11,7 @@ use super::key::ChosenKey;
 use super::money::Usd;
 use super::review::ledger::{Remark, Standing};
 use super::review::{Findings, LineComment};
-use super::task::Outcome;
+use super::task::{Outcome, Task};
 
 /// The steps of a run, in order. A step may run twice: it looks for its own result first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -64,14 +64,17 @@ impl Step {
     }
 
     /// The line of the checklist in the status comment; the first and last step are not shown.
-    pub fn label(self) -> Option<&'static str> {
+    pub fn label(self, task: &Task) -> Option<&'static str> {
         match self {
             Self::Announce | Self::Settle => None,
+            Self::Freeze if task.thread.is_pull => Some("Read the pull request"),
             Self::Freeze => Some("Read the issue"),
             Self::Provision => Some("Start a sandbox"),
             Self::Prepare => Some("Fetch the code and the agent"),
             Self::Agent => Some("Work"),
+            Self::Collect if task.options.is_review => Some("Sort out the findings"),
             Self::Collect => Some("Collect the changes"),
+            Self::Publish if task.options.is_review => Some("Post the review"),
             Self::Publish => Some("Publish"),
             Self::Review => Some("Ask for a second opinion"),
         }

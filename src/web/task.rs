@@ -109,7 +109,7 @@ async fn log(web: &Web, task: &TaskId, query: &HashMap<String, String>) -> Resul
 fn steps(run: Option<&Run>, task: &Task) -> Vec<StepLine> {
     let current = run.map_or(Step::Announce, |run| run.step);
     let is_wanted = |step: &Step| *step != Step::Review || task.options.review_by.is_some();
-    let shown = Step::ALL.into_iter().filter(is_wanted).filter_map(|step| step.label().map(|label| (step, label)));
+    let shown = Step::ALL.into_iter().filter(is_wanted).filter_map(|step| step.label(task).map(|label| (step, label)));
     shown
         .map(|(step, label)| StepLine {
             label,

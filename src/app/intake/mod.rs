@@ -103,8 +103,13 @@ pub(super) async fn decide_all(app: Arc<App>, stop: CancellationToken) {
         for deliveries in by_thread(app.without_commands(pending).await) {
             let app = Arc::clone(&app);
             under_way.spawn(async move {
+                let mut waits_until = None;
                 for delivery in &deliveries {
-                    app.decide_or_postpone(delivery).await;
+                    // Behind one that has to wait the others do: a cancel must not overtake what it cancels.
+                    match waits_until {
+                        None => waits_until = app.decide_or_postpone(delivery).await,
+                        Some(until) => app.postpone(delivery, until).await,
+                    }
                 }
             });
         }
@@ -172,9 +177,10 @@ impl App {
         Vocabulary { handle: handle.to_owned(), agents }
     }
 
+    /// Gives the time until which it has to wait, if it has to.
     #[tracing::instrument(name = "delivery", skip_all, fields(delivery.id = %pending.id))]
-    async fn decide_or_postpone(&self, pending: &PendingDelivery) {
-        let Err(hindrance) = self.decide(pending).await else { return };
+    async fn decide_or_postpone(&self, pending: &PendingDelivery) -> Option<Millis> {
+        let Err(hindrance) = self.decide(pending).await else { return None };
         let now = self.clock.now();
         if let Hindrance::GitHub(error) = &hindrance
             && !error.is_passing()
@@ -183,7 +189,7 @@ impl App {
             // Taken off the repository meanwhile, for one.
             let facts = serde_json::json!({ "why": error.message() });
             if self.record(pending, DecisionCode::EventNotUsed, facts, &[]).await.is_ok() {
-                return;
+                return None;
             }
         }
         let wait = Duration::from_secs(1 << pending.attempts.clamp(0, 6)).min(Duration::from_secs(60));
@@ -192,6 +198,11 @@ impl App {
             _ => now.after(wait.mul_f64(0.25 + self.clock.jitter() / 4.0)),
         };
         tracing::warn!(error = &hindrance as &dyn std::error::Error, "the decision on a delivery has to wait");
+        self.postpone(pending, until).await;
+        Some(until)
+    }
+
+    async fn postpone(&self, pending: &PendingDelivery, until: Millis) {
         if let Err(error) = self.store.postpone_delivery(pending.seq, until).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the delivery stays claimed for a minute");
         }

@@ -1,5 +1,7 @@
 //! From the commands of a comment to tasks and answers.
 
+use std::time::Duration;
+
 use super::{Case, Hindrance, place};
 use crate::app::App;
 use crate::domain::command::{Command, CommandError, CommandErrorKind, Verb};
@@ -7,6 +9,9 @@ use crate::domain::decision::DecisionCode;
 use crate::domain::effect::{Effect, Reaction};
 use crate::domain::reply;
 use crate::domain::task::NewTask;
+
+/// A command that is decided within this time is about what its writer saw.
+const PROMPT: Duration = Duration::from_secs(300);
 
 /// What a comment comes to.
 #[derive(Debug, Default)]
@@ -66,7 +71,9 @@ impl App {
         let head = match &case.head {
             Some(head) => Some(head.clone()),
             None => match self.github.pull(&place(case.thread), case.thread.issue.0).await {
-                Ok(found) => Some(found.head_sha),
+                // Of a fork, what came late may be about another commit than the one that is there by now.
+                Ok(found) => Some(found.head_sha)
+                    .filter(|_| found.fork.is_none() || case.now.since(case.writing.written_at) < PROMPT),
                 Err(error) if error.is_passing() => return Err(error.into()),
                 // The task itself says what is wrong.
                 Err(_) => None,

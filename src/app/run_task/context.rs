@@ -232,7 +232,7 @@ impl RunContext {
         self.progress.store(step as u8, Ordering::Relaxed);
         let line = match (step, &self.run.facts.ending) {
             (Step::Settle, Some(ending)) if !ending.reason.is_empty() => vec![Line::new(Kind::Info, &ending.reason)],
-            _ => step.label().map(|label| Line::new(Kind::Info, format!("— {label}"))).into_iter().collect(),
+            _ => step.label(&self.task).map(|label| Line::new(Kind::Info, format!("— {label}"))).into_iter().collect(),
         };
         self.record(&line).await?;
         if matches!(step, Step::Prepare | Step::Agent | Step::Publish) {
