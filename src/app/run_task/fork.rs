@@ -118,6 +118,7 @@ pub(super) async fn hand_back(
             "GitHub does not take comments on these lines"
         }
     };
+    check_may_stand_here(ctx).await?;
     ctx.run.facts.notes.push(format!(
         "{why}. Nor are there suggestions: {because}. So the work is on a branch of this repository, on top of the \
          commits of #{}.",
