@@ -130,6 +130,13 @@ impl Standin {
         Ok(commit)
     }
 
+    /// Commits of a pull request from a fork, the newest first.
+    pub async fn commits_of_pull(&self, repo: &str, number: i64) -> io::Result<Vec<String>> {
+        let range = format!("main..{}", kept(number));
+        let text = git::git(&self.dir(repo).await?, &["rev-list", &range], &[], b"").await?;
+        Ok(String::from_utf8_lossy(&text).lines().map(ToOwned::to_owned).collect())
+    }
+
     /// What stands in a file of the fork.
     pub async fn file_of_fork(&self, repo: &str, number: i64, path: &str) -> io::Result<String> {
         git::show(&self.dir(repo).await?, &kept(number), path).await

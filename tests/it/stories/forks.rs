@@ -1,6 +1,6 @@
 //! Pull requests from forks: the work goes back in the way that is left, and the comment says which and why.
 
-use hireling::demo::standin::ForkView;
+use hireling::demo::standin::{Fault, ForkView, Kind, When};
 use hireling::domain::review::LineComment;
 
 use crate::support::visitor::{Answer, Visitor};
@@ -89,6 +89,53 @@ async fn work_is_pushed_in_the_name_of_whoever_allowed_it() {
         assert!(answer.contains("made 1 suggestion") && answer.contains("maria has not allowed it"), "{answer}");
         world.finish().await;
     }
+}
+
+/// A push whose answer was lost is known as ours; somebody else's is not taken for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_to_a_fork_is_made_once_whatever_dies() {
+    let waits = format!("echo x > ../scratch/here; while [ ! -e ../scratch/go ]; do sleep 0.05; done; {EDITS}");
+    let builder = Builder::new(Engine::Sqlite).agent("ours", EDITS).agent("slow", &waits);
+    let mut world = builder.start().await.unwrap();
+    let mut maria = Visitor::sign_in(&world, PERSON).await;
+    allow(&mut maria, PERSON).await;
+    for call in 0.. {
+        world.github.install_anew().await;
+        let view = ForkView::of(&format!("eve/shop-{call}"));
+        world.issue = world.github.open_fork_pull(REPO, "eve", view, &FILES).await.unwrap();
+        world.github.set_faults(vec![Fault { call, times: 1, when: When::After, kind: Kind::Hold }]);
+        let comment = world.comment(PERSON, "/agent ours fix this").await;
+        let held = tokio::select! {
+            held = world.github.held() => Some(held),
+            () = world.settled() => None,
+        };
+        if held.is_none() {
+            assert!(call > 15, "a push makes more calls than {call}");
+            break;
+        }
+        world.crash().await;
+        world.github.set_faults(Vec::new());
+        world.restart().await;
+        assert_eq!(world.ended(comment).await, "rocket", "{call}: {}", world.account().await);
+        world.settled().await;
+        assert!(world.only_answer().await.contains("pushed to the fork in the name of maria"), "call {call}");
+        let text = world.github.file_of_fork(REPO, world.issue, "src/app.txt").await.unwrap();
+        assert_eq!(text, "one\nTWO\nthree\nthree and a half\nFOUR\n", "call {call}");
+        let commits = world.github.commits_of_pull(REPO, world.issue).await.unwrap();
+        assert_eq!(commits.len(), 2, "theirs and ours, call {call}: {commits:?}");
+    }
+    assert_eq!((world.branches().await.len(), world.github.reviews().await.len()), (0, 0));
+    // A task's id is public: whoever writes it into a commit is not us.
+    world.issue = world.github.open_fork_pull(REPO, "eve", ForkView::of("eve/last"), &FILES).await.unwrap();
+    let comment = world.comment(PERSON, "/agent slow fix this").await;
+    let (scratch, _) = world.scratch_file("here").await;
+    let forged = format!("Hireling-Task: {}", world.last_task().await.id);
+    world.github.push_to_fork(REPO, world.issue, &[(&forged, "mine\n")]).await.unwrap();
+    std::fs::write(scratch.join("go"), "").unwrap();
+    assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
+    let answer = world.only_answer().await;
+    assert!(answer.contains("Nothing was pushed to the fork: somebody pushed to it meanwhile"), "{answer}");
+    world.finish().await;
 }
 
 /// A token reaches only what has the App, too; then the next way is taken.

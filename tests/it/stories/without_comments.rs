@@ -153,6 +153,46 @@ async fn a_draft_waits_until_it_is_ready() {
     world.finish().await;
 }
 
+/// What the repository's own file says of reviews.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_policy_names_aliases_and_moments() {
+    let text = "review: {aliases: [Guild], on: [ready], drafts: true, agent: ours}\n";
+    let builder = Builder::new(Engine::Sqlite).agent("ours", NOTHING_FOUND).file(".github/hireling.yml", text);
+    let mut world = builder.start().await.unwrap();
+    open_pull(&mut world).await;
+    tell(&world, "pull_request", ("opened", PERSON), json!({})).await;
+    assert_eq!(decided(&world).await, "event_not_used");
+    world.github.set_draft(REPO, world.issue, true).await;
+    tell(&world, "pull_request", ("review_requested", PERSON), team("guild")).await;
+    world.until("a draft is reviewed", async |world| world.github.reviews().await.pop()).await;
+    world.settled().await;
+    // Asked again after a push, by name.
+    world.github.push_file(REPO, "feature", "src/app.txt", "two\n").await.unwrap();
+    tell(&world, "pull_request", ("review_requested", PERSON), person("guild")).await;
+    world.until("it is reviewed again", async |world| world.github.reviews().await.get(1).cloned()).await;
+    world.settled().await;
+    world.github.push_file(REPO, "feature", "src/app.txt", "three\n").await.unwrap();
+    world.github.set_draft(REPO, world.issue, false).await;
+    tell(&world, "pull_request", ("ready_for_review", PERSON), json!({})).await;
+    world.until("it is reviewed when ready", async |world| world.github.reviews().await.get(2).cloned()).await;
+    world.settled().await;
+    assert_eq!(world.github.ended_requests().await.len(), 2);
+    world.finish().await;
+}
+
+/// Nobody asked in so many words: nobody is told when nothing comes of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_review_that_nobody_asked_for_refuses_in_silence() {
+    let text = "review: {on: [open], agent: claude}\n";
+    let builder = Builder::new(Engine::Sqlite).file(".github/hireling.yml", text).setting("ANTHROPIC_API_KEY", "");
+    let mut world = builder.start().await.unwrap();
+    open_pull(&mut world).await;
+    tell(&world, "pull_request", ("opened", PERSON), json!({})).await;
+    assert_eq!(decided(&world).await, "no_key");
+    assert_eq!((world.answers().await.len(), world.tasks().await.len()), (0, 0));
+    world.finish().await;
+}
+
 /// What waits is not begun any more; what runs is finished.
 #[tokio::test(flavor = "multi_thread")]
 async fn closing_ends_what_waits() {
