@@ -97,6 +97,8 @@ pub enum Failure {
     /// The commits of a fork change what may not get onto a branch here.
     ForkNotHere {
         path: String,
+        /// The work that has no place.
+        patch: String,
     },
     /// The answer is in no form that can be read.
     NoReview {
@@ -180,9 +182,8 @@ impl Failure {
             Self::GitHubUnavailable { waited } => {
                 plain(&format!("GitHub could not be reached for {}.", duration(*waited)))
             }
-            Self::ForkOfStranger { .. } | Self::HeadUnknown | Self::ForkNotHere { .. } | Self::PullClosed => {
-                plain(&self.sentence_about_pulls())
-            }
+            Self::ForkNotHere { patch, .. } => (self.sentence_about_pulls(), patch.clone()),
+            Self::ForkOfStranger { .. } | Self::HeadUnknown | Self::PullClosed => plain(&self.sentence_about_pulls()),
             Self::NoReview { agent, said } => {
                 (format!("{agent} ended without a review in the form that it was asked for."), said.clone())
             }
@@ -203,7 +204,7 @@ impl Failure {
                 "On pull requests from forks, commands need write access to this repository, which {login} does not have."
             ),
             Self::HeadUnknown => "GitHub did not tell which commit was meant. Ask again.".to_owned(),
-            Self::ForkNotHere { path } => format!(
+            Self::ForkNotHere { path, .. } => format!(
                 "The work cannot be handed back: the fork changes {path}, so its commits do not get onto a branch of this \
                  repository, where they could run with its rights."
             ),

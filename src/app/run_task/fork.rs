@@ -41,17 +41,11 @@ pub(super) async fn suggested(ctx: &RunContext) -> Result<Option<Vec<LineComment
 async fn read_suggestions(ctx: &RunContext) -> Result<Option<Vec<LineComment>>, Stop> {
     let Some(pull) = of_fork(ctx)? else { return Ok(None) };
     let is_for_it = unfinished(ctx).is_none() && to_approve(ctx)?.is_empty();
-    let changes = ctx.run.facts.selection.iter().flat_map(|selection| &selection.changes);
-    let paths: Vec<String> = changes.map(|change| format!(":(literal){}", change.path)).collect();
-    if !is_for_it || paths.len() > MAX_SUGGESTIONS || ctx.run.facts.commit.is_some() {
+    let is_little = ctx.run.facts.files_changed <= MAX_SUGGESTIONS;
+    if !is_for_it || !is_little || ctx.run.facts.commit.is_some() {
         return Ok(None);
     }
-    let base = ctx.inputs()?.base_sha.as_str();
-    let options = ["-c", "core.quotePath=false", "diff-index", "--cached", "--patch", "--unified=0", "--no-color"];
-    let more = ["--no-ext-diff", "--no-textconv", "--no-renames", base, "--"];
-    let args: Vec<&str> = options.into_iter().chain(more).chain(paths.iter().map(String::as_str)).collect();
-    git(ctx, "fork-change", &args, None, Some("fork-change")).await?;
-    let change = Diff::read(&String::from_utf8_lossy(&read(ctx, "fork-change", MAX_DIFF_BYTES).await?));
+    let change = Diff::read(&change(ctx, "fork-change", "--unified=0").await?);
     let shown = diff_since(ctx, "fork-shown", &pull.merge_base).await?;
     let found = suggestions(&change, &shown);
     // The sandbox made the diff: it is about what was selected, all of it and nothing else. And what was redacted is
@@ -60,6 +54,18 @@ async fn read_suggestions(ctx: &RunContext) -> Result<Option<Vec<LineComment>>, 
     let is_whole = selected().all(|change_of| change.files().any(|(path, _)| path == change_of.path))
         && change.len() == selected().count();
     Ok(found.filter(|found| is_whole && found.iter().all(|one| ctx.redacted(&one.body) == one.body)))
+}
+
+/// The work as Git shows it.
+async fn change(ctx: &RunContext, name: &str, context: &str) -> Result<String, Stop> {
+    let base = ctx.inputs()?.base_sha.as_str();
+    let changes = ctx.run.facts.selection.iter().flat_map(|selection| &selection.changes);
+    let paths: Vec<String> = changes.map(|change| format!(":(literal){}", change.path)).collect();
+    let options = ["-c", "core.quotePath=false", "diff-index", "--cached", "--patch", context, "--no-color"];
+    let more = ["--no-ext-diff", "--no-textconv", "--no-renames", base, "--"];
+    let args: Vec<&str> = options.into_iter().chain(more).chain(paths.iter().map(String::as_str)).collect();
+    git(ctx, name, &args, None, Some(name)).await?;
+    Ok(String::from_utf8_lossy(&read(ctx, name, MAX_DIFF_BYTES).await?).into_owned())
 }
 
 /// How the work got back to the fork.
@@ -224,7 +230,10 @@ pub(super) async fn check_may_stand_here(ctx: &RunContext) -> Result<(), Stop> {
         Some(paths) => paths.into_iter().find(|path| refused_path(path).is_some()),
         None => Some("more files than GitHub lists".to_owned()),
     };
-    bad.map_or(Ok(()), |path| Err(Stop::Failed(Failure::ForkNotHere { path })))
+    let Some(path) = bad else { return Ok(()) };
+    // What is done is not lost: people can take it from here.
+    let patch = change(ctx, "fork-patch", "--unified=3").await.unwrap_or_default();
+    Err(Stop::Failed(Failure::ForkNotHere { path, patch }))
 }
 
 fn of_fork(ctx: &RunContext) -> Result<Option<&PullAt>, Stop> {

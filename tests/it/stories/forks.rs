@@ -282,6 +282,7 @@ async fn a_fork_that_changes_workflows_gets_no_branch_here() {
     let told = "the fork changes .github/workflows/ci.yml, so its commits do not get onto a branch";
     let answer = world.only_answer().await;
     assert!(answer.contains(told) && !answer.contains("So the work is on a branch"), "{answer}");
+    assert!(answer.contains("+++ b/elsewhere.txt\n@@ -0,0 +1 @@\n+x\n"), "the work is not lost: {answer}");
     assert_eq!((world.branches().await.len(), world.github.pulls(REPO).await.len()), (0, 1));
     world.finish().await;
 }
