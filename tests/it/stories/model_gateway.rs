@@ -373,19 +373,32 @@ async fn a_refusal_of_the_vendor_shows_nothing_of_the_key() {
 /// Many calls at once do not get past a limit that one after the other would meet.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_holds_against_many_calls_at_once() {
-    let vendor = Vendor::start(|_| Reply::sse(ANSWER)).await;
+    // Nobody gets an answer before all have asked: what is counted would make room for others.
+    let hold = Arc::new(Notify::new());
+    let held = Arc::clone(&hold);
+    let vendor = Vendor::start(move |_| Reply { hold: Some(Arc::clone(&held)), ..Reply::sse(ANSWER) }).await;
     let world = world_with(Engine::Sqlite, &vendor).await.unwrap();
     let comment = world.comment(PERSON, "/agent ours --max '$1' fix this").await;
     let client = Client::new(&world).await;
     // Each asks for as much as it may get: 8,000 tokens are 12 cents.
     let body = r#"{"model":"claude-sonnet-4-5","stream":true,"max_tokens":8000,"messages":[]}"#;
-    let calls =
-        (0..100).map(|_| async { client.post("/v1/messages").body(body).send().await.unwrap().status().as_u16() });
-    let codes = futures::future::join_all(calls).await;
+    let calls = (0..100).map(|_| async { client.post("/v1/messages").body(body).send().await.unwrap() });
+    let answers = futures::future::join_all(calls).await;
+    let codes: Vec<u16> = answers.iter().map(|answer| answer.status().as_u16()).collect();
     let passed = codes.iter().filter(|code| **code == 200).count();
-    // Three are counted below the limit, and eight may be under way.
-    assert!((1..=11).contains(&passed), "{codes:?}");
+    // Eight may be under way, and all of them together are below the limit.
+    assert!((1..=8).contains(&passed), "{codes:?}");
     assert_eq!(vendor.asked().len(), passed);
+    let let_all_go = async {
+        loop {
+            hold.notify_waiters();
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        _ = futures::future::join_all(answers.into_iter().map(reqwest::Response::bytes)) => {}
+        () = let_all_go => {}
+    }
     assert!(codes.iter().all(|code| [200, 400, 429].contains(code)), "{codes:?}");
     client.let_go("well");
     assert_eq!(world.ended(comment).await, "rocket");
