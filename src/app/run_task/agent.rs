@@ -80,8 +80,7 @@ pub(super) async fn follow(
             piece = output.next() => match piece {
                 Some(Ok(piece)) => {
                     reader.take(&piece);
-                    if reader.transcript.is_hopeless() && !reader.is_stopped {
-                        reader.is_stopped = true;
+                    if reader.gives_up() {
                         stop(ctx, sandbox, command).await;
                     }
                     if reader.is_full() {
@@ -108,10 +107,7 @@ pub(super) async fn follow(
                 flush.reset();
             }
             () = tokio::time::sleep_until(shown_at + PROGRESS_EVERY) => {
-                let running = app.store.running(Some(ctx.task.thread.installation)).await.unwrap_or(1);
-                let every = PROGRESS_EVERY.saturating_mul(u32::try_from(running).unwrap_or(1).max(1));
-                reader.show(ctx).await;
-                app.mind_thumb(&ctx.task).await;
+                let every = look_in(ctx, reader).await;
                 shown_at = tokio::time::Instant::now() + every - PROGRESS_EVERY;
             }
         }
@@ -129,6 +125,15 @@ pub(super) async fn follow(
         }
     })
     .await
+}
+
+/// Shows where the agent is, and hears the requester. Gives how long it is until the next time: many at work share what
+/// GitHub lets an installation write.
+async fn look_in(ctx: &mut RunContext, reader: &Reader) -> Duration {
+    let running = ctx.app.store.running(Some(ctx.task.thread.installation)).await.unwrap_or(1);
+    reader.show(ctx).await;
+    ctx.app.mind_thumb(&ctx.task).await;
+    PROGRESS_EVERY.saturating_mul(u32::try_from(running).unwrap_or(1).max(1))
 }
 
 /// Who wants the agent stopped.
@@ -261,6 +266,13 @@ impl Reader {
 
     fn position(&self) -> LogPosition {
         LogPosition { stdout: self.stdout.at.max(self.logged.stdout), stderr: self.stderr.at.max(self.logged.stderr) }
+    }
+
+    /// Whether nothing good can come of the agent any more; true once.
+    fn gives_up(&mut self) -> bool {
+        let is_new = self.transcript.is_hopeless() && !self.is_stopped;
+        self.is_stopped |= is_new;
+        is_new
     }
 
     /// Whether enough waits to be stored now.
