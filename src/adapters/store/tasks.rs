@@ -291,9 +291,9 @@ impl Store {
         rows.into_iter().map(|row| Ok((row.seq, row.task()?))).collect()
     }
 
-    /// Freezes the inputs of a task. What was frozen before stays.
+    /// Freezes the inputs of a task, over those that a retry took from another one.
     pub async fn store_inputs(&self, lease: &Lease, inputs: &Inputs) -> Result<()> {
-        write!(self, |pool| {
+        let stored = write!(self, |pool| {
             sqlx::query("UPDATE tasks SET inputs = $4 WHERE id = $1 AND lease_owner = $2 AND fence = $3")
                 .bind(&lease.task.0)
                 .bind(&lease.owner)
@@ -303,7 +303,7 @@ impl Store {
                 .await
                 .map(|done| done.rows_affected())
         })?;
-        Ok(())
+        if stored == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
     }
 
     pub async fn inputs(&self, id: &TaskId) -> Result<Option<Inputs>> {
