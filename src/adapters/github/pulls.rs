@@ -29,7 +29,6 @@ pub struct NewPull<'a> {
     pub title: &'a str,
     pub body: &'a str,
     pub draft: bool,
-    pub labels: &'a [String],
 }
 
 /// A pull request as it is now.

@@ -72,8 +72,8 @@ async fn change(ctx: &RunContext, name: &str, context: &str) -> Result<String, S
 pub(super) enum Handed {
     Pushed,
     Suggested,
-    /// It is to go to a branch of this repository.
-    No,
+    /// It is to go to a branch of this repository, with what the requester should know of that.
+    No(Option<String>),
 }
 
 /// Hands the work back to the fork, if there is a way.
@@ -82,11 +82,11 @@ pub(super) async fn hand_back(
     suggested: Option<Vec<LineComment>>,
     files: &FileContent,
 ) -> Result<Handed, Stop> {
-    let Some(pull) = of_fork(ctx)?.cloned() else { return Ok(Handed::No) };
+    let Some(pull) = of_fork(ctx)?.cloned() else { return Ok(Handed::No(None)) };
     // What is unfinished is told elsewhere, what has a branch already was decided before, and what is to be approved
     // gets between nobody's commits.
     if unfinished(ctx).is_some() || ctx.run.facts.branch.is_some() || !to_approve(ctx)?.is_empty() {
-        return Ok(Handed::No);
+        return Ok(Handed::No(None));
     }
     if ctx.run.facts.commit.is_some() {
         return Ok(Handed::Pushed);
@@ -124,13 +124,11 @@ pub(super) async fn hand_back(
             "GitHub does not take comments on these lines"
         }
     };
-    check_may_stand_here(ctx).await?;
-    ctx.run.facts.notes.push(format!(
+    Ok(Handed::No(Some(format!(
         "{why}. Nor are there suggestions: {because}. So the work is on a branch of this repository, on top of the \
          commits of #{}.",
         ctx.task.thread.issue
-    ));
-    Ok(Handed::No)
+    ))))
 }
 
 /// Pushes in the requester's name, who allowed it. `Ok(Err(_))`: why that cannot be, in half a sentence.

@@ -24,9 +24,8 @@ pub(super) async fn open_pull(ctx: &RunContext, branch: &str) -> Result<(PullLin
         body: &body,
         // Who wants a second opinion wants it before others look.
         draft: ctx.task.options.draft.unwrap_or(false) || ctx.task.options.review_by.is_some() || is_to_be_approved,
-        labels: &inputs.terms.labels,
     };
-    let pull = &pull;
+    let (pull, labels) = (&pull, &inputs.terms.labels);
     let (opened, was_found) = ctx
         .patiently(FOR_RESULTS, |_| async move {
             let (place, github) = (ctx.place(), &ctx.app.github);
@@ -40,9 +39,9 @@ pub(super) async fn open_pull(ctx: &RunContext, branch: &str) -> Result<(PullLin
                 answer => answer?,
             };
             let has_room = ctx.app.take_write(&ctx.task.thread, Purpose::Courtesy).await.is_ok();
-            if !pull.labels.is_empty() && has_room {
+            if !labels.is_empty() && has_room {
                 // A label that does not exist is no reason to lose the pull request.
-                if let Err(error) = github.add_labels(&place, made.number, pull.labels).await {
+                if let Err(error) = github.add_labels(&place, made.number, labels).await {
                     tracing::info!(error = %ctx.redacted(&error.to_string()), "labels were not put on a pull request");
                 }
             }

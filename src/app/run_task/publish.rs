@@ -31,7 +31,11 @@ pub(super) async fn publish(ctx: &mut RunContext) -> Result<(), Stop> {
     match fork::hand_back(ctx, suggested, &files).await? {
         Handed::Pushed => {}
         Handed::Suggested => return Err(Stop::Ended(Box::new(done()))),
-        Handed::No => publish_here(ctx, &files).await?,
+        Handed::No(note) => {
+            fork::check_may_stand_here(ctx).await?;
+            ctx.run.facts.notes.extend(note);
+            publish_here(ctx, &files).await?;
+        }
     }
     let unfinished = unfinished(ctx);
     let is_to_be_reviewed =
@@ -48,7 +52,6 @@ fn is_of_fork(ctx: &RunContext) -> Result<bool, Stop> {
 
 /// On a branch of this repository, with a pull request where there is none.
 async fn publish_here(ctx: &mut RunContext, files: &FileContent) -> Result<(), Stop> {
-    fork::check_may_stand_here(ctx).await?;
     let branch = choose_branch(ctx).await?;
     let branch = push_somewhere(ctx, branch, files).await?;
     let unfinished = unfinished(ctx);
