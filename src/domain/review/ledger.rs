@@ -8,7 +8,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::Finding;
 use crate::domain::diff::Diff;
-use crate::domain::text::count;
 
 /// A remark that was published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,15 +136,6 @@ impl Ledger {
         }
         (!parts.is_empty()).then(|| parts.join("\n\n"))
     }
-
-    /// What became of earlier remarks, for the review's body.
-    pub fn settled_line(&self, fixed: usize) -> Option<String> {
-        (fixed > 0).then(|| format!("{} of earlier reviews {} settled.", count(fixed, "remark"), was(fixed)))
-    }
-}
-
-fn was(number: usize) -> &'static str {
-    if number == 1 { "is" } else { "are" }
 }
 
 #[cfg(test)]

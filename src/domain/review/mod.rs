@@ -137,7 +137,7 @@ pub fn write(agent: &str, found: Findings, diff: &Diff, ledger: &Ledger, cut: &[
         }
     }
     let mut parts = vec![headline(agent, remarks.len(), ledger)];
-    parts.extend(ledger.settled_line(fixed.len()));
+    parts.extend(settled_line(fixed.len()));
     let summary = found.summary.trim();
     if !summary.is_empty() && !remarks.is_empty() {
         parts.push(quoted(summary, MAX_TEXT));
@@ -154,6 +154,11 @@ fn headline(agent: &str, remarks: usize, ledger: &Ledger) -> String {
         0 => format!("{} found nothing to say{since}.", code(agent)),
         remarks => format!("{} has {}{since}.", code(agent), count(remarks, "remark")),
     }
+}
+
+fn settled_line(fixed: usize) -> Option<String> {
+    let are = if fixed == 1 { "is" } else { "are" };
+    (fixed > 0).then(|| format!("{} of earlier reviews {are} settled.", count(fixed, "remark")))
 }
 
 fn cut_to(commit: &str, length: usize) -> &str {
