@@ -13,19 +13,10 @@ async fn killed_at_each_call(engine: Engine, when: When) {
     let Some(mut world) = Builder::new(engine).agent("ours", COUNTING).start().await else { return };
     for call in 0.. {
         world.next_issue().await;
-        world.github.set_faults(vec![Fault { call, times: 1, when, kind: Kind::Hold }]);
-        let comment = world.comment(PERSON, "/agent ours count").await;
-        let held = tokio::select! {
-            held = world.github.held() => Some(held),
-            () = world.settled() => None,
-        };
-        if held.is_none() {
+        let Some(comment) = world.dies_at(call, when, "/agent ours count").await else {
             assert!(call > 15, "a run makes more calls than {call}");
             break;
-        }
-        world.crash().await;
-        world.github.set_faults(Vec::new());
-        world.restart().await;
+        };
         world.settled().await;
         assert_told_once(&world, comment, &format!("{engine:?}, killed {when:?} call {call}")).await;
     }

@@ -1,6 +1,6 @@
 //! Pull requests from forks: the work goes back in the way that is left, and the comment says which and why.
 
-use hireling::demo::standin::{Fault, ForkView, Kind, When};
+use hireling::demo::standin::{ForkView, When};
 use hireling::domain::review::LineComment;
 
 use crate::support::visitor::{Answer, Visitor};
@@ -103,19 +103,10 @@ async fn a_push_to_a_fork_is_made_once_whatever_dies() {
         world.github.install_anew().await;
         let view = ForkView::of(&format!("eve/shop-{call}"));
         world.issue = world.github.open_fork_pull(REPO, "eve", view, &FILES).await.unwrap();
-        world.github.set_faults(vec![Fault { call, times: 1, when: When::After, kind: Kind::Hold }]);
-        let comment = world.comment(PERSON, "/agent ours fix this").await;
-        let held = tokio::select! {
-            held = world.github.held() => Some(held),
-            () = world.settled() => None,
-        };
-        if held.is_none() {
+        let Some(comment) = world.dies_at(call, When::After, "/agent ours fix this").await else {
             assert!(call > 15, "a push makes more calls than {call}");
             break;
-        }
-        world.crash().await;
-        world.github.set_faults(Vec::new());
-        world.restart().await;
+        };
         assert_eq!(world.ended(comment).await, "rocket", "{call}: {}", world.account().await);
         world.settled().await;
         assert!(world.only_answer().await.contains("pushed to the fork in the name of maria"), "call {call}");

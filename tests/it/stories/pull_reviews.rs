@@ -1,6 +1,6 @@
 //! Reviews of pull requests: what an agent finds becomes remarks on the lines it is about, once.
 
-use hireling::demo::standin::{Fault, Kind, ReviewView, When};
+use hireling::demo::standin::{ReviewView, When};
 use serde_json::{Value, json};
 
 use crate::support::world::{Builder, Engine, PERSON, REPO, World};
@@ -166,19 +166,10 @@ async fn a_review_is_made_once_whatever_dies() {
         for call in 0.. {
             world.github.install_anew().await;
             world.issue = world.github.open_pull(REPO, PERSON, "Add the app", "feature").await;
-            world.github.set_faults(vec![Fault { call, times: 1, when: When::After, kind: Kind::Hold }]);
-            let comment = world.comment(PERSON, "/agent ours review").await;
-            let held = tokio::select! {
-                held = world.github.held() => Some(held),
-                () = world.settled() => None,
-            };
-            if held.is_none() {
+            let Some(comment) = world.dies_at(call, When::After, "/agent ours review").await else {
                 assert!(call > 12, "a review makes more calls than {call}");
                 break;
-            }
-            world.crash().await;
-            world.github.set_faults(Vec::new());
-            world.restart().await;
+            };
             assert_eq!(world.ended(comment).await, "rocket", "{call}: {}", world.account().await);
             world.settled().await;
             let reviews = world.github.reviews().await.into_iter().filter(|one| one.pull == world.issue);

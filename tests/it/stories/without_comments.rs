@@ -120,6 +120,8 @@ async fn a_request_that_is_taken_back_stops_its_task() {
         open_pull(&mut world).await;
         tell(&world, "pull_request", ("review_requested", PERSON), team("robots")).await;
         world.until("it is at work", async |world| world.answers().await.pop()).await;
+        let is_pending = async |world: &World| world.github.checks().await.pop().filter(|one| one.conclusion.is_none());
+        world.until("its check is pending", is_pending).await;
         tell(&world, "pull_request", ("review_requested", PERSON), team("robots")).await;
         assert_eq!(world.tasks().await.len(), 1, "one at a time");
         tell(&world, "pull_request", ("review_request_removed", PERSON), team("humans")).await;

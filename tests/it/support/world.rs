@@ -11,7 +11,7 @@ use std::time::Duration;
 use hireling::adapters::store::{Access, Location, Store, TaskPage};
 use hireling::adapters::system::SystemClock;
 use hireling::config::{Config, Source};
-use hireling::demo::standin::{CommentView, PullView, Standin};
+use hireling::demo::standin::{CommentView, Fault, Kind, PullView, Standin, When};
 use hireling::domain::ids::TaskId;
 use hireling::domain::secret::Secret;
 use hireling::domain::task::Task;
@@ -286,6 +286,21 @@ impl World {
                 sqlx::query(sql).execute(&mut connection).await.unwrap();
             }
         }
+    }
+
+    /// A command during which the service dies at the n-th call of GitHub, and comes back. Gives its comment; `None`: it
+    /// was done before that many calls.
+    pub async fn dies_at(&mut self, call: usize, when: When, command: &str) -> Option<i64> {
+        self.github.set_faults(vec![Fault { call, times: 1, when, kind: Kind::Hold }]);
+        let comment = self.comment(PERSON, command).await;
+        tokio::select! {
+            _ = self.github.held() => {}
+            () = self.settled() => return None,
+        }
+        self.crash().await;
+        self.github.set_faults(Vec::new());
+        self.restart().await;
+        Some(comment)
     }
 
     /// SIGTERM, as a deploy sends it. The process has to be gone within ten seconds.
