@@ -18,7 +18,8 @@ pub struct Check {
     pub summary: String,
 }
 
-/// A task that went wrong blocks nobody's merge more than one that was refused: but it is told.
+/// What was refused or had nothing to do holds no merge up; what went wrong is for people to look at, where the check
+/// is required.
 fn conclusion(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Succeeded => "success",

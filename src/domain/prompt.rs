@@ -163,6 +163,11 @@ impl Inputs {
         }
     }
 
+    /// Whether the code that is worked with is somebody's who may not write here.
+    pub fn is_of_fork(&self) -> bool {
+        self.pull.as_ref().is_some_and(|pull| pull.fork.is_some())
+    }
+
     /// All that was said, as the agent is told it.
     pub fn texts(&self) -> Vec<&str> {
         let comments = self.comments.iter().chain(self.talks.iter().flat_map(|talk| &talk.said));

@@ -182,6 +182,16 @@ pub struct RunFacts {
     pub ending: Option<Ending>,
 }
 
+impl RunFacts {
+    /// Tells the requester something, once: a step that is taken up again says it again.
+    pub fn note(&mut self, note: impl Into<String>) {
+        let note = note.into();
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+}
+
 /// What the review of another agent came to, as far as it got.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

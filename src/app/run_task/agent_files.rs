@@ -35,7 +35,7 @@ pub(super) async fn put_back(ctx: &mut RunContext) -> Result<(), Stop> {
         let what = count(all.len(), "file");
         let note =
             format!("The pull request changes {what} for agents; the agent worked with those of {}.", pull.base_branch);
-        ctx.run.facts.notes.push(note);
+        ctx.run.facts.note(note);
         ctx.run.facts.put_back = all;
         ctx.record(&[]).await?;
     }

@@ -20,11 +20,11 @@ pub(super) async fn choose(ctx: &mut RunContext) -> Result<(), Stop> {
     };
     let facts = &mut ctx.run.facts;
     if !is_offered && !connectors.is_empty() {
-        facts.notes.push("Custom agents are not given connectors.".to_owned());
+        facts.note("Custom agents are not given connectors.".to_owned());
         return Ok(());
     }
     let is_missing = |name: &String| format!("The connector {name} is there no more; the agent works without it.");
-    facts.notes.extend(missing.iter().map(is_missing));
+    missing.iter().map(is_missing).for_each(|note| facts.note(note));
     facts.connector_urls = connectors.iter().flat_map(hosts).collect();
     facts.connectors = connectors.into_iter().map(|connector| connector.name).collect();
     Ok(())
@@ -58,9 +58,7 @@ pub(super) async fn servers(ctx: &mut RunContext) -> Result<Vec<Server>, Stop> {
         can
     });
     for note in notes {
-        if !ctx.run.facts.notes.contains(&note) {
-            ctx.run.facts.notes.push(note);
-        }
+        ctx.run.facts.note(note);
     }
     guard_all(ctx, &servers);
     if ctx.run.facts.connectors_injected {

@@ -101,7 +101,7 @@ pub(super) async fn hand_back(
             ctx.run.facts.commit = Some(commit);
             (ctx.run.facts.pull, ctx.run.facts.pull_was_there) = (Some(PullLink { number, url: pull.url }), true);
             let login = &ctx.task.requester.login;
-            ctx.run.facts.notes.push(format!("It was pushed to the fork in the name of {login}, who allowed that."));
+            ctx.run.facts.note(format!("It was pushed to the fork in the name of {login}, who allowed that."));
             ctx.record(&[]).await?;
             return Ok(Handed::Pushed);
         }
@@ -115,9 +115,9 @@ pub(super) async fn hand_back(
                 format!("The work of {} for this pull request, to be accepted line by line.", code(&ctx.task.agent));
             if make_review(ctx, &body, &comments).await?.is_some() {
                 ctx.run.facts.suggested = Some(comments.len());
-                ctx.run.facts.notes.push(format!("{why}. Whoever can push there can accept the suggestions."));
+                ctx.run.facts.note(format!("{why}. Whoever can push there can accept the suggestions."));
                 if ctx.task.options.review_by.is_some() {
-                    ctx.run.facts.notes.push("There is no second opinion on suggestions.".to_owned());
+                    ctx.run.facts.note("There is no second opinion on suggestions.".to_owned());
                 }
                 return Ok(Handed::Suggested);
             }

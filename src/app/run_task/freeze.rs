@@ -90,8 +90,7 @@ async fn read(ctx: &mut RunContext) -> Result<(), Stop> {
         let first = fault.lines().next().unwrap_or_default();
         ctx.run
             .facts
-            .notes
-            .push(format!("{POLICY_FILE} cannot be read ({first}), so the last good one holds, if there was one."));
+            .note(format!("{POLICY_FILE} cannot be read ({first}), so the last good one holds, if there was one."));
     }
     store(ctx, inputs).await
 }

@@ -98,7 +98,7 @@ async fn time_limit(ctx: &mut RunContext, sandbox: &SandboxId) -> Result<Duratio
     let wished = ctx.time_limit();
     if ctx.task.options.timeout_s.is_some() && wished > limit + WORTH_ASKING {
         let note = format!("The agent may work for {}, not {}.", duration(limit), duration(wished));
-        ctx.run.facts.notes.push(note);
+        ctx.run.facts.note(note);
     }
     ctx.run.facts.agent_limit_ms = Some(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
     Ok(limit)

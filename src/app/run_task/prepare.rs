@@ -35,12 +35,12 @@ pub(super) async fn prepare(ctx: &mut RunContext) -> Result<(), Stop> {
     connectors::inject(ctx).await?;
     place_home_files(ctx).await?;
     place_attachments(ctx).await?;
-    if ctx.inputs()?.pull.as_ref().is_some_and(|pull| pull.fork.is_some()) {
+    if ctx.inputs()?.is_of_fork() {
         // What it installs could change what the agent is told and how it starts.
         let note = "Nothing of the fork was set up or installed before the agent began.".to_owned();
         let is_wanted = ctx.task.options.install || !ctx.inputs()?.terms.setup.is_empty();
-        if is_wanted && !ctx.run.facts.notes.contains(&note) {
-            ctx.run.facts.notes.push(note);
+        if is_wanted {
+            ctx.run.facts.note(note);
         }
         return Ok(());
     }

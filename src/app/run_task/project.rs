@@ -54,9 +54,7 @@ async fn run_told(ctx: &mut RunContext, name: &str, argv: &[String], on_failure:
     if !ended.is_ok() {
         ctx.record(&[Line::new(Kind::Error, ended.tail)]).await?;
         let note = format!("{on_failure} ({}).", argv.first().map_or("", String::as_str));
-        if !ctx.run.facts.notes.contains(&note) {
-            ctx.run.facts.notes.push(note);
-        }
+        ctx.run.facts.note(note);
     }
     Ok(())
 }
@@ -76,15 +74,12 @@ pub(super) async fn keep(ctx: &mut RunContext) -> Result<(), Stop> {
         return Ok(());
     }
     let Some(until) = ctx.run.facts.sandbox_ends_at else {
-        ctx.run.facts.notes.push("Sandboxes on the machine of the service are not kept.".to_owned());
+        ctx.run.facts.note("Sandboxes on the machine of the service are not kept.".to_owned());
         return Ok(());
     };
     // Who can reach the server must not call others in the requester's name.
     if ctx.run.facts.connectors_injected && set_headers(ctx, &[]).await.is_err() {
-        ctx.run
-            .facts
-            .notes
-            .push("The sandbox was not kept: its connectors' secrets could not be taken off.".to_owned());
+        ctx.run.facts.note("The sandbox was not kept: its connectors' secrets could not be taken off.".to_owned());
         return Ok(());
     }
     // The result waits for this: not for long.
@@ -92,7 +87,7 @@ pub(super) async fn keep(ctx: &mut RunContext) -> Result<(), Stop> {
         Ok(Ok(served)) => served,
         Ok(Err(Stop::Lost)) => return Err(Stop::Lost),
         Ok(Err(Stop::SandboxLost)) => {
-            ctx.run.facts.notes.push("The sandbox was lost before it could be kept.".to_owned());
+            ctx.run.facts.note("The sandbox was lost before it could be kept.".to_owned());
             return Ok(());
         }
         Ok(Err(_)) | Err(_) => (None, "its development server could not be started".to_owned()),

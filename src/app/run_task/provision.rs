@@ -49,7 +49,7 @@ pub(super) async fn provision(ctx: &mut RunContext) -> Result<(), Stop> {
     facts.sandbox = Some(created.id);
     facts.sandbox_ends_at = created.ends_at;
     if let Some(granted) = created.shortened_to {
-        facts.notes.push(format!("The plan of the sandbox's provider ends it after {}.", duration(granted)));
+        facts.note(format!("The plan of the sandbox's provider ends it after {}.", duration(granted)));
     }
     Ok(())
 }

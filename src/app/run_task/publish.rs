@@ -33,7 +33,7 @@ pub(super) async fn publish(ctx: &mut RunContext) -> Result<(), Stop> {
         Handed::Suggested => return Err(Stop::Ended(Box::new(done()))),
         Handed::No(note) => {
             fork::check_may_stand_here(ctx).await?;
-            ctx.run.facts.notes.extend(note);
+            note.into_iter().for_each(|note| ctx.run.facts.note(note));
             publish_here(ctx, &files).await?;
         }
     }
@@ -44,10 +44,6 @@ pub(super) async fn publish(ctx: &mut RunContext) -> Result<(), Stop> {
         None if is_to_be_reviewed => Ok(()),
         unfinished => Err(Stop::Ended(Box::new(unfinished.unwrap_or_else(done)))),
     }
-}
-
-fn is_of_fork(ctx: &RunContext) -> Result<bool, Stop> {
-    Ok(ctx.inputs()?.pull.as_ref().is_some_and(|pull| pull.fork.is_some()))
 }
 
 /// On a branch of this repository, with a pull request where there is none.
@@ -86,9 +82,7 @@ fn note_approval(ctx: &mut RunContext) -> Result<bool, Stop> {
     let note = format!(
         "By the policy these paths need somebody's approval, so the work is on a branch of its own{with_draft}: {names}."
     );
-    if !ctx.run.facts.notes.contains(&note) {
-        ctx.run.facts.notes.push(note);
-    }
+    ctx.run.facts.note(note);
     Ok(true)
 }
 
@@ -135,7 +129,7 @@ async fn rebuild(ctx: &mut RunContext, branch: &str) -> Result<bool, Stop> {
     }
     if ctx.run.facts.rebuilt_on.is_none() {
         let note = "Somebody pushed to the branch meanwhile; the changes stand on top of that.".to_owned();
-        ctx.run.facts.notes.push(note);
+        ctx.run.facts.note(note);
     }
     ctx.run.facts.rebuilt_on = Some(head);
     ctx.record(&[]).await?;
@@ -167,7 +161,7 @@ async fn choose_branch(ctx: &mut RunContext) -> Result<String, Stop> {
         let is_for_it = unfinished(ctx).is_none() && to_approve(ctx)?.is_empty();
         if is_for_it && pull.fork.is_none() && !is_open(ctx).await? {
             let number = ctx.task.thread.issue;
-            ctx.run.facts.notes.push(format!("#{number} is closed, so this work is on a branch of its own."));
+            ctx.run.facts.note(format!("#{number} is closed, so this work is on a branch of its own."));
             return own_branch(ctx).await;
         }
         return match pull.own_branch().filter(|_| is_for_it) {
@@ -216,7 +210,7 @@ async fn give_way(ctx: &mut RunContext, moved: &str) -> Result<String, Stop> {
         format!("The branch {moved} is gone")
     };
     let note = format!("{what}, so this work is on a branch of its own.");
-    ctx.run.facts.notes.push(note);
+    ctx.run.facts.note(note);
     ctx.run.facts.rebuilt_on = None;
     own_branch(ctx).await
 }
@@ -233,8 +227,7 @@ async fn push_unless_done(ctx: &mut RunContext, branch: &str, files: &FileConten
 /// says (threat T04).
 fn needed(inputs: &Inputs) -> Permission {
     let who = inputs.terms.who.unwrap_or(Permission::Write);
-    let is_of_fork = inputs.pull.as_ref().is_some_and(|pull| pull.fork.is_some());
-    if is_of_fork { who.max(Permission::Write) } else { who }
+    if inputs.is_of_fork() { who.max(Permission::Write) } else { who }
 }
 
 /// Who asked may have lost the right to while the agent worked (threat T31).
@@ -269,7 +262,7 @@ pub(super) fn redacted_message(ctx: &RunContext) -> Result<CommitMessage, Stop> 
 /// Brings the branch to a commit with the changes. Gives the commit's id.
 async fn push(ctx: &RunContext, branch: &str, files: &FileContent) -> Result<String, Stop> {
     let mut message = redacted_message(ctx)?;
-    if is_of_fork(ctx)? {
+    if ctx.inputs()?.is_of_fork() {
         // Workflows would run the fork's code with the rights of this repository (threat T04).
         message.body =
             format!("It stands on commits of a fork, so no workflow runs for it: [skip ci]\n\n{}", message.body);
@@ -292,7 +285,7 @@ async fn push_once(
         match github.branch_head(&place, branch).await? {
             // Deleted after a merge: nobody wants it back.
             None if is_the_pulls => return Err(Failure::BranchMoved { branch: branch.to_owned() }.into()),
-            None if is_of_fork(ctx)? => {
+            None if ctx.inputs()?.is_of_fork() => {
                 ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
                 let commit = NewCommit { branch, parent: base, message, changes: &selection.changes, content: files };
                 match github.begin_branch(&place, &commit).await {

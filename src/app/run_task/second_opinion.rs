@@ -42,7 +42,7 @@ pub(super) async fn review(ctx: &mut RunContext) -> Result<(), Stop> {
                 Some(_) => format!("The pull request stays a draft: it could not be made ready. {why}"),
                 None => format!("There is no second opinion of {reviewer}, so the pull request stays a draft. {why}"),
             };
-            ctx.run.facts.notes.push(ctx.redacted(&note));
+            ctx.run.facts.note(ctx.redacted(&note));
         }
     }
     Err(Stop::Ended(Box::new(done())))

@@ -53,8 +53,8 @@ pub(super) async fn place_attachments(ctx: &mut RunContext) -> Result<(), Stop> 
     let missing = wanted.len() - placed.len();
     ctx.run.facts.attached = placed;
     let note = format!("{} could not be handed to the agent.", count(missing, "attached file"));
-    if missing > 0 && !ctx.run.facts.notes.contains(&note) {
-        ctx.run.facts.notes.push(note);
+    if missing > 0 {
+        ctx.run.facts.note(note);
     }
     Ok(())
 }
