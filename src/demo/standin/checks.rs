@@ -64,8 +64,11 @@ pub(super) fn checks(world: &mut World, inside: &Inside<'_>) -> Answer {
             let of_commit = |check: &&CheckView| {
                 check.repo == inside.repo && check.commit == *commit && name.is_none_or(|name| check.name == name)
             };
+            let number = |name: &str| inside.asked.query(name).and_then(|text| text.parse::<usize>().ok());
+            let (size, page) = (number("per_page").unwrap_or(30).min(100), number("page").unwrap_or(1).max(1));
             let found: Vec<Value> = world.checks.values().filter(of_commit).map(check_json).collect();
-            Answer::json(200, &json!({ "total_count": found.len(), "check_runs": found }))
+            let shown: Vec<&Value> = found.iter().skip((page - 1) * size).take(size).collect();
+            Answer::json(200, &json!({ "total_count": found.len(), "check_runs": shown }))
         }
         (&Method::POST, ["check-runs"]) => {
             let id = world.fresh_id();

@@ -57,13 +57,13 @@ impl Standin {
         payloads::about(&world, repo, number, (action, login, &head), more)
     }
 
-    /// A job of GitHub Actions has failed at a commit, having printed this.
-    pub async fn fail_check(&self, repo: &str, commit: &str, name: &str, log: &str) {
+    /// A job of GitHub Actions has ended at a commit, having printed this.
+    pub async fn end_job(&self, repo: &str, commit: &str, (name, conclusion): (&str, &str), log: &str) {
         let mut world = self.world.lock().await;
         let id = world.fresh_id();
         let (repo, commit, name) = (repo.to_owned(), commit.to_owned(), name.to_owned());
         let log_of_other = Some(log.to_owned());
-        let conclusion = Some("failure".to_owned());
+        let conclusion = Some(conclusion.to_owned());
         world.checks.insert(id, CheckView { id, repo, name, commit, conclusion, log_of_other, ..CheckView::default() });
     }
 

@@ -165,7 +165,7 @@ async fn a_fork_gives_orders_in_every_field() {
     world.issue = world.github.open_fork_pull(REPO, "eve", ForkView::of("eve/shop"), &files).await.unwrap();
     world.github.describe(REPO, world.issue, &format!("Closes #{linked}.\n{orders}")).await;
     let head = world.github.push_to_fork(REPO, world.issue, &[("b.txt", "b\n")]).await.unwrap();
-    world.github.fail_check(REPO, &head, "!run touch check", &orders).await;
+    world.github.end_job(REPO, &head, ("!run touch check", "failure"), &orders).await;
     world.github.say_of_line(of_line(&world, &orders)).await;
     for request in ["/agent ours fix this", "/agent ours review"] {
         let comment = world.comment(PERSON, request).await;
