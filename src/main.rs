@@ -2,9 +2,11 @@
 //! is wrong when something is.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command that talks to a person")]
 
+mod check;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -12,10 +14,9 @@ use hireling::adapters::sandbox::local;
 use hireling::adapters::store::{Access, Store};
 use hireling::adapters::system::SystemClock;
 use hireling::app::Role;
-use hireling::config::{Config, LogConfig, SandboxProvider, Source};
+use hireling::config::{Config, LogConfig, Source};
 use hireling::demo;
 use hireling::domain::ids::DeliveryId;
-use hireling::domain::registration::Registration;
 use hireling::ports::clock::Clock as _;
 use hireling::service::{self, Ground};
 use hireling::telemetry;
@@ -68,6 +69,11 @@ enum Command {
     },
     /// Re-seal every stored secret with the first ENCRYPTION_KEY, beside a running service
     RotateKeys,
+    /// Copy the SQLite database into a new file, beside a running service
+    Backup {
+        /// Where to; it must not be there
+        file: PathBuf,
+    },
     /// Make or renew the sandbox snapshot with the agents' CLIs in it
     Snapshot,
     /// Stands over one command of a local sandbox; started by the service itself
@@ -80,6 +86,9 @@ enum Only {
     Web,
     Worker,
 }
+
+/// What still runs when all is done is left alone after this time.
+const LINGER: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -96,7 +105,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(cli.command.unwrap_or(Command::Serve { only: None }))) {
+    let done = runtime.block_on(run(cli.command.unwrap_or(Command::Serve { only: None })));
+    // A name that is being looked up does not hold up the end.
+    runtime.shutdown_timeout(LINGER);
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -112,7 +124,12 @@ async fn run(command: Command) -> anyhow::Result<bool> {
     let mut log = LogConfig::from_source(&source)?;
     if matches!(
         command,
-        Command::Demo { .. } | Command::Check | Command::Migrate | Command::RotateKeys | Command::Snapshot
+        Command::Demo { .. }
+            | Command::Check
+            | Command::Migrate
+            | Command::RotateKeys
+            | Command::Backup { .. }
+            | Command::Snapshot
     ) && log.filter == "info"
     {
         // These talk to a person themselves.
@@ -131,9 +148,10 @@ async fn run(command: Command) -> anyhow::Result<bool> {
             println!("The {} database is up to date.", store.engine());
             Ok(true)
         }
-        Command::Check => Ok(check(&source).await),
+        Command::Check => Ok(check::check(&source, own_program()?).await),
         Command::Replay { id } => replay(&source, id).await,
         Command::RotateKeys => rotate_keys(&source).await,
+        Command::Backup { file } => backup(&source, &file).await,
         Command::Snapshot => snapshot(&source).await,
         Command::Supervise => Ok(true),
     }
@@ -155,12 +173,18 @@ async fn serve(source: &Source, only: Option<Only>) -> anyhow::Result<bool> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let ground = Ground::open(config).await?;
     if role != Role::Worker && ground.registration().await?.is_none() {
-        let made = CancellationToken::new();
-        let set_up = ground.set_up(tell_link, made.clone());
-        tokio::select! {
-            done = set_up => done?,
-            _ = term.recv() => return Ok(true),
-            _ = int.recv() => return Ok(true),
+        let stop = CancellationToken::new();
+        let mut set_up = std::pin::pin!(ground.set_up(tell_link, stop.clone()));
+        let is_told_to_stop = tokio::select! {
+            done = &mut set_up => { done?; false }
+            _ = term.recv() => true,
+            _ = int.recv() => true,
+        };
+        if is_told_to_stop {
+            // GitHub tells the App's secrets once: whoever is storing them is waited for.
+            stop.cancel();
+            set_up.await?;
+            return Ok(true);
         }
     }
     let registration = ground.registration().await?.context(service::NO_APP)?;
@@ -181,69 +205,16 @@ fn tell_link(link: &str) {
     eprintln!("\nThere is no GitHub App yet. Open this link to make one:\n\n    {link}\n");
 }
 
-async fn check(source: &Source) -> bool {
-    let report = |what: &str, result: Result<String, String>| match result {
-        Ok(said) => {
-            println!("ok    {what}: {said}");
-            true
-        }
-        Err(why) => {
-            println!("FAIL  {what}: {why}");
-            false
-        }
-    };
-    let config = match Config::from_source(source) {
-        Ok(config) => config,
-        Err(error) => return report("settings", Err(error.to_string())),
-    };
-    let mut good = report("settings", Ok(format!("{} agents, default {}", config.agents.len(), config.default_agent)));
-    good &= report("database", check_database(&config).await);
-    good &= report("GitHub", check_github(&config).await);
-    good &= report("sandbox", check_sandbox(&config).await);
-    good & report("model gateway", check_gateway(&config))
-}
-
-/// Sandboxes elsewhere have to reach this service.
-fn check_gateway(config: &Config) -> Result<String, String> {
-    let url = config.public_url.clone().unwrap_or_else(|| format!("http://{}", config.listen));
-    let is_elsewhere = |api: &str| hireling::domain::connector::address::check(api).is_ok();
-    match &config.sandbox {
-        SandboxProvider::Vercel { api_url, .. } if is_elsewhere(api_url) && !is_elsewhere(&url) => Err(format!(
-            "sandboxes on Vercel cannot reach {url}: set PUBLIC_URL to the public https address of this service"
-        )),
-        _ => Ok(format!("sandboxes call {url}/gateway")),
-    }
-}
-
-async fn check_sandbox(config: &Config) -> Result<String, String> {
-    let sandbox = own_program().and_then(|program| service::sandbox(config, program, Arc::new(SystemClock)));
-    sandbox.map_err(|error| format!("{error:#}"))?.check().await.map_err(|error| error.to_string())
-}
-
-async fn check_database(config: &Config) -> Result<String, String> {
-    let store =
-        Store::open(&service::location(&config.database), Access::Visitor).await.map_err(|error| error.to_string())?;
-    store.ping().await.map_err(|error| error.to_string())?;
-    Ok(format!("{} answers and is up to date", store.engine()))
-}
-
-async fn check_github(config: &Config) -> Result<String, String> {
-    let clock = Arc::new(SystemClock);
-    let registration = match &config.github.registration {
-        Some(registration) => registration.clone(),
-        None => stored_registration(config).await.map_err(|error| format!("{error:#}"))?,
-    };
-    let github = service::github(config, &registration, clock).map_err(|error| format!("{error:#}"))?;
-    let slug = github.app_slug().await.map_err(|error| error.to_string())?;
-    Ok(format!("we are {slug}[bot]"))
-}
-
-async fn stored_registration(config: &Config) -> anyhow::Result<Registration> {
-    let store = Store::open(&service::location(&config.database), Access::Visitor).await?;
-    let (vault, _) = service::vaults(config, &SystemClock)?;
-    let stored = service::registration(config, &store, &vault).await;
+async fn backup(source: &Source, file: &std::path::Path) -> anyhow::Result<bool> {
+    let database = Config::database_from(source)?;
+    let store = Store::open(&service::location(&database), Access::Visitor).await?;
+    let bytes = store.back_up(file).await?;
     store.close().await;
-    stored?.context(service::NO_APP)
+    println!("{} holds the database of this moment ({} KiB).", file.display(), bytes.div_ceil(1024));
+    println!(
+        "The key that opens the secrets in it is not in it: keep ENCRYPTION_KEY, or the key file, somewhere else."
+    );
+    Ok(true)
 }
 
 async fn snapshot(source: &Source) -> anyhow::Result<bool> {

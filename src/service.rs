@@ -18,9 +18,10 @@ use crate::adapters::sandbox::vercel::{Account, Vercel};
 use crate::adapters::signin::{self, SignIns};
 use crate::adapters::store::{Access, Location, Store};
 use crate::adapters::system::SystemClock;
+use crate::adapters::traces::Traces;
 use crate::adapters::vault::{Vault, hash, key_beside};
 use crate::app::setup::{self, Setup};
-use crate::app::{App, Parts, Role, Settings};
+use crate::app::{App, Parts, Role, Settings, outbox};
 use crate::config::{Config, Database, SandboxProvider};
 use crate::domain::registration::Registration;
 use crate::domain::secret::Secret;
@@ -31,6 +32,8 @@ use crate::web::{self, Grace, Web};
 /// Open requests may go on this long after the stop, everything together a little longer.
 const GRACE: Duration = Duration::from_secs(4);
 const STOP_WITHIN: Duration = Duration::from_secs(8);
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+const UPKEEP: Duration = Duration::from_secs(10);
 
 /// A running service.
 #[derive(Debug)]
@@ -104,7 +107,7 @@ impl Ground {
     pub async fn open(config: Config) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = Store::open(&location(&config.database), Access::Service).await?;
-        store.expire_all_leases().await?;
+        store.expire_all_leases(clock.now(), outbox::SETTLING, outbox::CLAIM).await?;
         let listener = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("cannot listen on {}; set LISTEN_ADDR or PORT", config.listen))?;
@@ -119,7 +122,7 @@ impl Ground {
     }
 
     pub fn public_url(&self) -> String {
-        self.config.public_url.clone().unwrap_or_else(|| format!("http://{}", self.address))
+        self.config.public_url_at(self.address)
     }
 
     /// Answers `/setup` until the App is made, or until told to stop. `link` is called with the way in.
@@ -160,31 +163,56 @@ impl Ground {
         metrics: Option<PrometheusHandle>,
     ) -> anyhow::Result<Service> {
         let Self { config, clock, store, vault, cookies, listener, address } = self;
-        let sandbox = sandbox(&config, program, Arc::clone(&clock))?;
-        let github = github(&config, &registration, Arc::clone(&clock))?;
-        let models = Models::new().map_err(anyhow::Error::msg)?;
-        let signins = signins(&config, &registration)?;
+        let traces = config.traces.as_deref().map(Traces::new).transpose().map_err(anyhow::Error::msg)?;
         let webhook_secrets = registration.webhook_secrets.clone();
         let (metrics_address, analytics) = (config.metrics, config.analytics.clone());
-        let settings = settings(config, &registration, address);
-        let app = App::new(Parts { clock, store, github, sandbox, models, vault, cookies, signins, settings });
+        let client_ip_header = config.client_ip_header.clone();
+        let stored = Stored { store, vault, cookies };
+        let app = app(config, &registration, stored, traces, (program, address), clock)?;
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+        // Before any task is claimed: a start that fails must not hold one.
+        let figures = match (metrics_address, metrics) {
+            (Some(address), Some(handle)) => Some((listen_for_figures(address).await?, handle)),
+            _ => None,
+        };
         app.start(role, &stop, &tracker).await;
-        let web = Web::new(Arc::clone(&app), webhook_secrets, analytics, stop.clone());
+        let web = Web::new(Arc::clone(&app), webhook_secrets, analytics, client_ip_header, stop.clone());
         let router = match role {
             Role::All | Role::Web => web::router(Arc::clone(&web)),
             Role::Worker => web::worker_router(Arc::clone(&web)),
         };
         let listener = TcpListener::from_std(listener)?;
-        tracker.spawn(web::serve(listener, router, stop.clone(), Grace(GRACE)));
-        if let (Some(address), Some(handle)) = (metrics_address, metrics) {
-            let listener = TcpListener::bind(address)
-                .await
-                .with_context(|| format!("cannot listen on {address}; set METRICS_ADDR"))?;
-            tracing::info!(address = %listener.local_addr()?, "figures");
+        let (requests, requests_over) =
+            (web::serve(listener, router, stop.clone(), Grace(GRACE)), app.requests_over.clone());
+        tracker.spawn(async move {
+            requests.await;
+            requests_over.cancel();
+        });
+        if let Some((listener, handle)) = figures {
+            tracker.spawn(keep_up(handle.clone(), stop.clone()));
             tracker.spawn(web::serve(listener, web::metrics_router(handle, web), stop.clone(), Grace(GRACE)));
         }
         Ok(Service { address, app, stop, tracker })
+    }
+}
+
+async fn listen_for_figures(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.with_context(|| {
+        format!("cannot listen on {address}; set METRICS_ADDR (`off` for a second process on one machine)")
+    })?;
+    tracing::info!(address = %listener.local_addr()?, "figures");
+    Ok(listener)
+}
+
+/// Times that nobody asks for must not pile up.
+async fn keep_up(handle: PrometheusHandle, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        handle.run_upkeep();
+        tokio::select! {
+            () = tokio::time::sleep(UPKEEP) => {}
+            () = stop.cancelled() => {}
+        }
     }
 }
 
@@ -216,24 +244,29 @@ impl Service {
     /// Takes no more work, hands leases back, leaves sandboxes running, and closes.
     pub async fn stop(self) {
         self.halt().await;
-        self.app.store.close().await;
+        self.close().await;
     }
 
     /// Stops, and ends every sandbox of its own: for a service that does not come back.
     pub async fn discard(self) {
         self.halt().await;
         self.app.end_all_sandboxes().await;
-        self.app.store.close().await;
+        self.close().await;
+    }
+
+    /// A connection that hangs is left to the end of the process.
+    async fn close(&self) {
+        let _ = tokio::time::timeout(CLOSE_WITHIN, self.app.store.close()).await;
     }
 
     async fn halt(&self) {
         self.stop.cancel();
         self.tracker.close();
-        self.app.counting.close();
+        self.app.unawaited.close();
         let all = async {
             self.tracker.wait().await;
-            // Streams are over: what they cost is stored before the database closes.
-            self.app.counting.wait().await;
+            // Requests are over: what they cost is stored before the database closes.
+            self.app.unawaited.wait().await;
         };
         if tokio::time::timeout(STOP_WITHIN, all).await.is_err() {
             tracing::warn!("not everything ended in time; leases end by themselves");
@@ -247,13 +280,32 @@ pub async fn visitor(config: Config, program: PathBuf) -> anyhow::Result<Arc<App
     let store = Store::open(&location(&config.database), Access::Visitor).await?;
     let (vault, cookies) = vaults(&config, &*clock)?;
     let registration = registration(&config, &store, &vault).await?.context(NO_APP)?;
-    let sandbox = sandbox(&config, program, Arc::clone(&clock))?;
-    let github = github(&config, &registration, Arc::clone(&clock))?;
-    let models = Models::new().map_err(anyhow::Error::msg)?;
-    let signins = signins(&config, &registration)?;
     let address = config.listen;
-    let settings = settings(config, &registration, address);
-    Ok(App::new(Parts { clock, store, github, sandbox, models, vault, cookies, signins, settings }))
+    app(config, &registration, Stored { store, vault, cookies }, None, (program, address), clock)
+}
+
+/// The database, and what seals what is in it and in cookies.
+struct Stored {
+    store: Store,
+    vault: Vault,
+    cookies: Vault,
+}
+
+/// Makes the parts and wires them.
+fn app(
+    config: Config,
+    registration: &Registration,
+    Stored { store, vault, cookies }: Stored,
+    traces: Option<Traces>,
+    (program, address): (PathBuf, SocketAddr),
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Arc<App>> {
+    let sandbox = sandbox(&config, program, Arc::clone(&clock))?;
+    let github = github(&config, registration, Arc::clone(&clock))?;
+    let models = Models::new().map_err(anyhow::Error::msg)?;
+    let signins = signins(&config, registration)?;
+    let settings = settings(config, registration, address);
+    Ok(App::new(Parts { clock, store, github, sandbox, models, vault, cookies, signins, traces, settings }))
 }
 
 /// What seals stored secrets, and what seals the cookies of browsers.
@@ -286,6 +338,7 @@ fn signins(config: &Config, registration: &Registration) -> anyhow::Result<SignI
 }
 
 fn settings(config: Config, registration: &Registration, address: SocketAddr) -> Settings {
+    let public_url = config.public_url_at(address);
     let mut secrets: Vec<Secret> = registration.secrets().cloned().collect();
     secrets.extend(config.encryption_keys.unwrap_or_default());
     secrets.extend(config.cookie_key);
@@ -298,7 +351,7 @@ fn settings(config: Config, registration: &Registration, address: SocketAddr) ->
         secrets.extend([url, direct_url].into_iter().filter_map(password_of));
     }
     Settings {
-        public_url: config.public_url.unwrap_or_else(|| format!("http://{address}")),
+        public_url,
         allowed_accounts: config.allowed_accounts,
         review_aliases: config.review_aliases,
         operator_key_accounts: config.operator_key_accounts,
@@ -312,6 +365,7 @@ fn settings(config: Config, registration: &Registration, address: SocketAddr) ->
         max_per_day: config.max_messages_per_day,
         cost_limits: config.cost_limits,
         max_concurrent: config.max_concurrent_tasks,
+        retention: config.retention,
         secrets,
     }
 }

@@ -54,7 +54,7 @@ impl Database {
             Some(path) => Location::Sqlite(path.into()),
             None => Location::Postgres { url: Secret::new(&*self.url), direct_url: Secret::new(&*self.url) },
         };
-        Store::open(&location, Access::Visitor).await.unwrap()
+        Store::open(&location, Access::Migration).await.unwrap()
     }
 
     pub async fn empty(&self) {

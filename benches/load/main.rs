@@ -17,6 +17,7 @@ mod receiver;
 mod reviews;
 mod running;
 mod seed;
+mod soak;
 
 use std::time::Duration;
 
@@ -57,6 +58,9 @@ fn main() {
         }
         if wanted("running") {
             running::measure().await;
+        }
+        if wanted("soak") {
+            soak::measure(&databases[0]).await;
         }
     });
 }

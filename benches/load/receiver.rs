@@ -21,7 +21,7 @@ use super::{CELL, ms, percentile};
 const BODY: usize = 12_000;
 
 #[derive(Clone, Copy)]
-enum Sort {
+pub enum Sort {
     /// No command in it: no write before the answer.
     Ignored,
     /// May hold a command: on disk before the answer. (It stands in code, so nothing comes of it.)
@@ -29,7 +29,7 @@ enum Sort {
 }
 
 pub struct Server {
-    child: Child,
+    pub child: Child,
     pub address: String,
     secret: String,
     started_in: Duration,
@@ -47,6 +47,9 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         let github = Standin::start(&dir.path().join("github"), Arc::new(SystemClock)).await.unwrap();
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let agents = dir.path().join("agents.toml");
+        let script = "echo 'I look'; echo fixed > fixed.txt; echo 'Fixed.'";
+        std::fs::write(&agents, format!("[agents.ours]\ncommand = [\"sh\", \"-c\", {script:?}]\n")).unwrap();
         let begin = Instant::now();
         let child = Command::new(env!("CARGO_BIN_EXE_hireling"))
             .arg("serve")
@@ -62,6 +65,8 @@ impl Server {
             .env("SANDBOX_PROVIDER", "local")
             .env("METRICS_ADDR", "off")
             .env("RUST_LOG", "error")
+            .env("AGENTS_FILE", &agents)
+            .env("MAX_MESSAGES_PER_DAY", "100000")
             .current_dir(dir.path())
             .stdin(Stdio::null())
             .kill_on_drop(true)
@@ -84,7 +89,7 @@ impl Server {
     }
 
     /// One delivery on an open connection. True: it was taken.
-    async fn one(&self, stream: &mut TcpStream, sort: Sort, number: u64) -> bool {
+    pub async fn one(&self, stream: &mut TcpStream, sort: Sort, number: u64) -> bool {
         let request = request(&self.secret, sort, number);
         if stream.write_all(&request).await.is_err() {
             return false;

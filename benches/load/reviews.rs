@@ -51,7 +51,7 @@ async fn one(files: usize, lines: usize) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let begin = Instant::now();
-    github.say(&format!("http://{address}"), REPO, pull, "maria", "/agent ours review").await.unwrap();
+    github.say(&format!("http://{address}"), REPO, pull, "maria", "/agent ours review").await;
     let told = loop {
         if let Some(told) = told(dir.path()) {
             break told;

@@ -7,4 +7,5 @@ pub mod sandbox;
 pub mod signin;
 pub mod store;
 pub mod system;
+pub mod traces;
 pub mod vault;

@@ -134,7 +134,7 @@ impl App {
 
     async fn owns_the_app(&self, person: &Person) -> bool {
         let asked = self.asked(Question::OwnsTheApp(person.id), async {
-            let owner = self.github.app_owner().await?;
+            let owner = self.github.about_app().await?.owner.ok_or(GitHubError::Missing)?;
             if owner.id == person.id {
                 return Ok(true);
             }

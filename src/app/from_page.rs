@@ -7,6 +7,7 @@ use super::App;
 use super::intake::cancelled_in_queue;
 use crate::adapters::store::{Asked, KeptDelivery, LedgerRow, StoreError, Stored};
 use crate::adapters::vault;
+use crate::app::signals::Topic;
 use crate::domain::ids::{DeliveryId, TaskId};
 use crate::domain::person::Person;
 use crate::domain::task::{Requester, Task};
@@ -26,10 +27,8 @@ impl App {
     pub async fn cancel_task(&self, task: &Task, by: &Person) -> Result<bool, StoreError> {
         let now = self.clock.now();
         let asked = Asked { by: &by.login, written_at: now, now };
-        let stopped = self.store.cancel_one(task, &asked, &cancelled_in_queue(task, &by.login)).await?;
-        let _ = self.signals.cancels.send(());
-        self.signals.outbox.notify_one();
-        self.signals.sweep.notify_one();
+        let stopped = self.stop_task(task, &asked, &cancelled_in_queue(task, &by.login)).await?;
+        self.signals.announce(Topic::Sweep);
         Ok(stopped)
     }
 
@@ -59,7 +58,7 @@ impl App {
         let kept = KeptDelivery { row, meaning: Some(meaning), packed_body: KeptDelivery::pack(&body) };
         let stored = self.store.keep_deliveries(&[kept]).await?;
         if stored.first() == Some(&Stored::Fresh) {
-            self.signals.deliveries.notify_one();
+            self.signals.announce(Topic::Deliveries);
         }
         Ok(id)
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use super::App;
 use super::run_task::conversation_sealed_for;
+use super::{App, setup};
 use crate::adapters::store::StoreError;
 use crate::adapters::vault::{self, VaultError};
 use crate::domain::agent::{Agent, Provider};
@@ -192,7 +192,20 @@ impl App {
         self.rotate_conversations(&mut rotated).await?;
         self.rotate_connectors(&mut rotated).await?;
         self.rotate_push_permits(&mut rotated).await?;
+        self.rotate_app(&mut rotated).await?;
         Ok(rotated)
+    }
+
+    /// The App that `/setup` made: without it the service could not start.
+    async fn rotate_app(&self, rotated: &mut Rotated) -> Result<(), KeyError> {
+        let Some(old) = self.store.instance_value(setup::NAME).await? else { return Ok(()) };
+        match self.vault.reseal(setup::BOUND_TO, &old, self.clock.new_secret()) {
+            Ok(Some(new)) => {
+                rotated.resealed += u64::from(self.store.reseal_instance_value(setup::NAME, &old, &new).await?);
+            }
+            other => rotated.note(setup::NAME, &other),
+        }
+        Ok(())
     }
 
     async fn rotate_connectors(&self, rotated: &mut Rotated) -> Result<(), KeyError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
@@ -23,6 +24,7 @@ const BATCH: usize = 1024;
 #[derive(Debug)]
 struct Waiting {
     append: Append,
+    since: Instant,
     answer: oneshot::Sender<Appended>,
 }
 
@@ -50,10 +52,10 @@ impl Default for LogWriter {
 }
 
 impl LogWriter {
-    /// Gives when the lines are stored, or known not to be.
-    pub async fn append(&self, append: Append) -> Appended {
+    /// Gives when the lines are stored, or known not to be. `since`: when they were read.
+    pub async fn append(&self, append: Append, since: Instant) -> Appended {
         let (answer, stored) = oneshot::channel();
-        if self.into.send(Waiting { append, answer }).await.is_err() {
+        if self.into.send(Waiting { append, since, answer }).await.is_err() {
             return Appended::Failed;
         }
         stored.await.unwrap_or(Appended::Failed)
@@ -80,10 +82,14 @@ pub(super) async fn write_all(app: Arc<App>, stop: CancellationToken) {
             waiting.push(more);
         }
         last_batch = waiting.len();
+        let oldest = waiting.iter().map(|one| one.since).min().unwrap_or_else(Instant::now);
         let (batch, answers): (Vec<Append>, Vec<_>) = waiting.into_iter().map(|one| (one.append, one.answer)).unzip();
-        let stored: Result<Vec<Option<i64>>, StoreError> = app.store.append(&batch).await;
-        if let Err(error) = &stored {
-            tracing::warn!(error = error as &dyn std::error::Error, "log lines could not be stored; trying again");
+        let stored: Result<Vec<Option<i64>>, StoreError> = app.in_time(app.store.append(&batch)).await;
+        match &stored {
+            Ok(_) => metrics::histogram!("hireling_log_lag_seconds").record(oldest.elapsed().as_secs_f64()),
+            Err(error) => {
+                tracing::warn!(error = error as &dyn std::error::Error, "log lines could not be stored; trying again");
+            }
         }
         let mut firsts = stored.ok().map(Vec::into_iter);
         for answer in answers {

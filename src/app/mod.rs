@@ -1,10 +1,14 @@
 //! What the service does, in order. `App` is the wired parts; each of its loops is one file:
-//! `receive` (store, then answer), `intake` (decide), `worker` and `run_task` (do), `outbox` (tell),
+//! `receive` (store, then answer), `recovery` (fetch what was missed), `intake` (decide), `worker` and `run_task` (do), `outbox` (tell),
 //! `sweep` (tidy up).
 
 pub mod access;
+mod accounts;
 mod check_run;
+mod claims;
 pub mod connectors;
+mod ending;
+mod figures;
 mod from_page;
 pub mod gateway;
 pub mod identity;
@@ -15,8 +19,11 @@ pub mod log_writer;
 pub mod outbox;
 pub mod people;
 pub mod policy;
+mod processes;
 mod push_permit;
 pub mod receive;
+mod recovery;
+mod retention;
 pub mod run_task;
 pub mod setup;
 pub mod signals;
@@ -38,6 +45,7 @@ pub use crate::adapters::signin::SignInError;
 use crate::adapters::signin::SignIns;
 use crate::adapters::store::Store;
 pub use crate::adapters::store::StoreError;
+use crate::adapters::traces::Traces;
 use crate::adapters::vault::Vault;
 use crate::domain::agent::{Agent, Provider};
 use crate::domain::ids::TaskId;
@@ -70,6 +78,7 @@ pub struct Settings {
     pub max_per_day: i64,
     pub cost_limits: crate::domain::gateway::CostLimits,
     pub max_concurrent: usize,
+    pub retention: crate::domain::retention::Retention,
     /// What must never be shown, besides the keys above.
     pub secrets: Vec<Secret>,
 }
@@ -86,6 +95,8 @@ pub struct Parts {
     /// Seals what browsers keep.
     pub cookies: Vault,
     pub signins: SignIns,
+    /// `None`: nobody collects traces.
+    pub traces: Option<Traces>,
     pub settings: Settings,
 }
 
@@ -101,17 +112,26 @@ pub struct App {
     pub signins: SignIns,
     /// Calls of models under way, and those that are being counted.
     pub(crate) places: Arc<gateway::places::Places>,
-    pub counting: TaskTracker,
+    /// What nobody waits for but the stop: counts of calls, traces, sandboxes that are ended.
+    pub unawaited: TaskTracker,
+    /// The last request was answered, or broken off.
+    pub requests_over: CancellationToken,
     pub settings: Settings,
     pub signals: Signals,
+    /// Tells this process from others.
+    process: String,
     pub receiver: Receiver,
     pub(crate) log_writer: log_writer::LogWriter,
     pub(crate) who: WhoWeAre,
     /// Knows the secrets of this instance; runs add theirs.
     pub redactor: Redactor,
+    traces: Option<Traces>,
     answers: access::Answers,
     followers: live::Followers,
 }
+
+/// A loop does not wait longer for the database.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Which loops a process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,16 +143,18 @@ pub enum Role {
 
 impl App {
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { clock, store, github, sandbox, models, vault, cookies, signins, settings } = parts;
+        let Parts { clock, store, github, sandbox, models, vault, cookies, signins, traces, settings } = parts;
         let redactor = Redactor::new(settings.all_secrets());
         Arc::new(Self {
             who: WhoWeAre::new(github.app_id()),
             signals: Signals::default(),
+            process: clock.new_id(),
             receiver: Receiver::default(),
             log_writer: log_writer::LogWriter::default(),
             answers: access::Answers::default(),
             followers: live::Followers::default(),
             redactor,
+            traces,
             clock,
             store,
             github,
@@ -142,25 +164,36 @@ impl App {
             cookies,
             signins,
             places: Arc::default(),
-            counting: TaskTracker::new(),
+            unawaited: TaskTracker::new(),
+            requests_over: CancellationToken::new(),
             settings,
         })
     }
 
-    /// Starts the loops of a role. They end after `stop`; `tracker` waits for them.
+    /// Starts the loops of a role. They end after `stop`, and those that requests need after `requests_over`; `tracker`
+    /// waits for them.
     pub async fn start(self: &Arc<Self>, role: Role, stop: &CancellationToken, tracker: &TaskTracker) {
+        tracker.spawn(processes::tell_all(Arc::clone(self), stop.clone()));
+        tracker.spawn(processes::hear_all(Arc::clone(self), stop.clone()));
         if role != Role::Worker {
-            tracker.spawn(receive::keep(Arc::clone(self), stop.clone()));
-            tracker.spawn(receive::note(Arc::clone(self), stop.clone()));
+            tracker.spawn(receive::keep(Arc::clone(self)));
+            tracker.spawn(receive::note(Arc::clone(self)));
             tracker.spawn(intake::decide_all(Arc::clone(self), stop.clone()));
+            tracker.spawn(recovery::recover_all(Arc::clone(self), stop.clone()));
         }
         if role != Role::Web {
             tracker.spawn(outbox::deliver_all(Arc::clone(self), stop.clone()));
             tracker.spawn(log_writer::write_all(Arc::clone(self), stop.clone()));
             tracker.spawn(worker::work(Arc::clone(self), stop.clone()));
             tracker.spawn(sweep::sweep_all(Arc::clone(self), stop.clone()));
+            tracker.spawn(retention::forget_all(Arc::clone(self), stop.clone()));
             tracker.spawn(snapshot::keep(Arc::clone(self), stop.clone()));
         }
+    }
+
+    /// What the database answers; a connection can be dead for a quarter of an hour before the system tells.
+    pub(crate) async fn in_time<T>(&self, asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        tokio::time::timeout(ANSWER_WITHIN, asked).await.unwrap_or(Err(StoreError::Silent))
     }
 
     /// Where people link their keys.

@@ -4,59 +4,78 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
+use super::accounts::LookError;
+use super::claims::Claims;
 use super::intake::place;
 use super::run_task::retry_wait;
 use super::status_comment::CommentError;
 use crate::adapters::github::GitHubError;
-use crate::adapters::store::{DueEffect, Purpose};
+use crate::adapters::store::{DueEffect, Purpose, StoreError};
 use crate::domain::ask::Reviewer;
+use crate::domain::delivery::InstallationState;
 use crate::domain::effect::{Effect, Reaction};
 use crate::domain::ids::{Millis, RunId, TaskId};
 use crate::domain::markdown::capped;
 use crate::domain::reply::reply_marker;
 use crate::domain::run::{Run, RunFacts, Step};
+use crate::domain::task::Subject;
 
 /// While one process delivers an effect, others leave it alone for this long.
-const CLAIM: Duration = Duration::from_secs(90);
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+pub const CLAIM: Duration = Duration::from_secs(90);
+/// What is under way at a stop has so long to end.
+const TO_END: Duration = Duration::from_secs(3);
 /// Trouble that lasts longer ends an effect: nobody waits for a reaction of the day before.
 const COURTESY_LIMIT: Duration = Duration::from_secs(6 * 3600);
 const RESULT_LIMIT: Duration = Duration::from_secs(3 * 24 * 3600);
-/// A thing not found may only not be replicated yet (fault F25).
-const TRIES_IF_MISSING: i64 = 3;
-/// … for this long after the promise at least, however many tries that were.
-const SETTLING: Duration = Duration::from_secs(15);
-const TRIES_IF_UNAUTHORIZED: i64 = 4;
+/// What cannot be read is left so long to a process of a newer version, which may have written it.
+const LEFT_TO_NEWER: Duration = Duration::from_secs(600);
+/// GitHub's parts agree after this, at the latest (fault F25).
+pub const SETTLING: Duration = Duration::from_secs(15);
+/// How often it is looked meanwhile, and how long in between.
+const LOOKS_WHILE_SETTLING: i64 = 3;
+const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
+/// It is tried again at once when the account comes back.
+const WHILE_SUSPENDED: Duration = Duration::from_secs(1800);
 
 /// Delivers effects as they come, until told to stop. One that is slow holds up no other thread.
 pub(super) async fn deliver_all(app: Arc<App>, stop: CancellationToken) {
-    let mut under_way = JoinSet::new();
+    let mut claims = Claims::default();
     while !stop.is_cancelled() {
         let now = app.clock.now();
-        match app.store.claim_effects(now, now.after(CLAIM)).await {
+        // What is due and was not found is behind an earlier one of its thread.
+        let mut after = Some(now);
+        let until = now.after(CLAIM);
+        match app.in_time(app.store.claim_effects(now, until)).await {
             Ok(due) => {
                 for effect in due {
+                    after = None;
                     let app = Arc::clone(&app);
-                    under_way.spawn(async move { app.deliver(&effect).await });
+                    claims.begin(vec![(effect.seq, until)], CLAIM, async move { app.deliver(&effect).await });
                 }
             }
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "promised effects cannot be read"),
         }
-        let soon = app.store.next_effect_at().await.ok().flatten().map_or(LOOK_EVERY, |at| at.since(app.clock.now()));
+        let look_every = app.look_every();
+        let next = app.in_time(app.store.next_effect_after(after)).await.ok().flatten();
+        let soon = next.map_or(look_every, |at| at.since(app.clock.now()));
         tokio::select! {
             () = app.signals.outbox.notified() => {}
             // The next effect of the same thread may go now.
-            Some(_) = under_way.join_next() => {}
-            () = tokio::time::sleep(soon.clamp(Duration::from_millis(10), LOOK_EVERY)) => {}
+            Some(()) = claims.next_end() => {}
+            () = tokio::time::sleep(soon.clamp(Duration::from_millis(10), look_every)) => {}
             () = stop.cancelled() => {}
         }
     }
     // What is under way is repeated by the next process, which looks first.
-    under_way.shutdown().await;
+    let left = claims.break_off(TO_END).await;
+    // GitHub may be doing it still, and shows it only then to who looks.
+    let due_at = app.clock.now().after(SETTLING);
+    if let Err(error) = app.store.give_back_effects(&left, due_at).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "effects stay claimed for a minute or two");
+    }
 }
 
 impl App {
@@ -65,46 +84,67 @@ impl App {
         let now = self.clock.now();
         let stored = match self.try_deliver(due).await {
             Ok(()) => self.store.effect_done(due.seq, now).await,
+            Err(CommentError::Store(error @ StoreError::Corrupt { .. }))
+                if now.since(due.promised_at) > 2 * LEFT_TO_NEWER =>
+            {
+                tracing::error!(error = &error as &dyn std::error::Error, "an effect was given up");
+                self.store.effect_failed(due.seq, now, &error.to_string()).await
+            }
             Err(CommentError::Store(error)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "an effect has to wait for the database");
                 return;
             }
             Err(CommentError::BudgetSpent { until }) => self.store.postpone_effect(due.seq, until).await,
-            Err(CommentError::GitHub(error)) => self.put_off_or_give_up(due, &error, now).await,
+            Err(CommentError::GitHub(error)) => self.put_off_or_give_up(due, error, now).await,
         };
         if let Err(error) = stored {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "a delivered effect was not marked; it is repeated"
+                "what became of an effect was not stored; it is repeated"
             );
         }
     }
 
-    async fn put_off_or_give_up(
-        &self,
-        due: &DueEffect,
-        error: &GitHubError,
-        now: Millis,
-    ) -> Result<(), crate::adapters::store::StoreError> {
-        if let GitHubError::Limited { until } = error {
-            let installation = due.effect.thread().installation;
-            self.store.block_installation(installation, *until).await?;
-            return self.store.postpone_effect(due.seq, *until).await;
+    async fn put_off_or_give_up(&self, due: &DueEffect, mut error: GitHubError, now: Millis) -> Result<(), StoreError> {
+        if matches!(error, GitHubError::Forbidden { .. }) && now.since(due.promised_at) < RESULT_LIMIT {
+            match self.is_refused_as_suspended(due.effect.thread(), now).await {
+                Ok(true) => return self.put_off_while_suspended(due, now).await,
+                // It was, or one part of GitHub does not know it yet.
+                Ok(false) if error.is_of_suspension() => {
+                    return self.store.postpone_effect(due.seq, now.after(SETTLING)).await;
+                }
+                Ok(false) => {}
+                Err(LookError::Store(error)) => return Err(error),
+                Err(LookError::GitHub(trouble)) => error = trouble,
+            }
         }
-        let limit = if due.effect.is_final() { RESULT_LIMIT } else { COURTESY_LIMIT };
-        let hopeful = match error {
-            GitHubError::Missing => due.attempts < TRIES_IF_MISSING || now.since(due.promised_at) < SETTLING,
-            GitHubError::Unauthorized => due.attempts < TRIES_IF_UNAUTHORIZED,
-            other => other.is_passing() && now.since(due.promised_at) < limit,
-        };
+        if let GitHubError::Limited { until } = error {
+            self.store.block_installation(due.effect.thread().installation, until, now).await?;
+            return self.store.postpone_effect(due.seq, until).await;
+        }
+        if error == GitHubError::Missing && due.times_missing < LOOKS_WHILE_SETTLING {
+            return self.store.effect_missing(due.seq, now.after(BETWEEN_LOOKS)).await;
+        }
         let text = self.redactor.redact(&error.to_string());
-        if hopeful {
+        let limit = if due.effect.is_final() { RESULT_LIMIT } else { COURTESY_LIMIT };
+        if error.is_passing() && now.since(due.promised_at) < limit {
             let wait = retry_wait(u32::try_from(due.attempts).unwrap_or(8), &*self.clock);
             tracing::info!(error = %text, "an effect has to wait");
             return self.store.postpone_effect(due.seq, now.after(wait)).await;
         }
         tracing::warn!(error = %text, "an effect was given up");
         self.store.effect_failed(due.seq, now, &text).await
+    }
+
+    /// The account may come back, and then people look at what is told.
+    async fn put_off_while_suspended(&self, due: &DueEffect, now: Millis) -> Result<(), StoreError> {
+        self.store.postpone_effect(due.seq, now.after(WHILE_SUSPENDED)).await?;
+        // One that came back before that has hastened only what was put off by then.
+        let noted = self.store.installation_state(due.effect.thread().installation).await?;
+        if noted.is_some_and(|(state, _)| state == InstallationState::Present) {
+            self.store.postpone_effect(due.seq, now.after(BETWEEN_LOOKS)).await?;
+        }
+        Ok(())
     }
 
     async fn try_deliver(&self, due: &DueEffect) -> Result<(), CommentError> {
@@ -115,11 +155,7 @@ impl App {
         }
         let (place, github) = (place(thread), &self.github);
         match &due.effect {
-            Effect::React { .. } if self.store.is_reaction_overtaken(&due.effect).await? => Ok(()),
-            Effect::React { subject, reaction, .. } => {
-                self.take(due).await?;
-                Ok(github.react(&place, thread.issue, *subject, *reaction).await?)
-            }
+            Effect::React { subject, reaction, .. } => self.react(due, *subject, *reaction).await,
             Effect::SwapReaction { subject, reaction, .. } => {
                 self.take(due).await?;
                 github.react(&place, thread.issue, *subject, *reaction).await?;
@@ -153,13 +189,34 @@ impl App {
             Effect::Check { task, .. } => self.show_check(task).await,
             Effect::PolicyVerdict { commit, fault, .. } => self.show_policy(thread, commit, fault.as_deref()).await,
             Effect::EndReviewRequest { reviewer, .. } => self.end_review_request(due, reviewer).await,
-            Effect::FinalStatus { task, .. } => self.final_status(task).await,
+            Effect::FinalStatus { task, .. } => self.final_status(task, due.promised_at).await,
         }
     }
 
-    async fn final_status(&self, task: &TaskId) -> Result<(), CommentError> {
+    /// Not once a result is promised: that takes back what it finds only.
+    async fn react(&self, due: &DueEffect, subject: Subject, reaction: Reaction) -> Result<(), CommentError> {
+        let (place, issue) = (place(due.effect.thread()), due.effect.thread().issue);
+        let mut may_be_there = due.attempts > 1;
+        if !self.store.is_reaction_overtaken(&due.effect).await? {
+            self.take(due).await?;
+            self.github.react(&place, issue, subject, reaction).await?;
+            may_be_there = true;
+        }
+        if may_be_there && self.store.is_reaction_overtaken(&due.effect).await? {
+            let bot = self.bot_login().await?;
+            self.github.unreact(&place, issue, subject, reaction, &bot).await?;
+        }
+        Ok(())
+    }
+
+    async fn final_status(&self, task: &TaskId, promised_at: Millis) -> Result<(), CommentError> {
         let Some(task) = self.store.task(task).await? else { return Ok(()) };
-        let run = self.store.latest_run(&task.id).await?.unwrap_or_else(|| Run {
+        let run = match self.store.latest_run(&task.id).await {
+            // Better an end without details than none.
+            Err(StoreError::Corrupt { .. }) if self.clock.now().since(promised_at) > LEFT_TO_NEWER => None,
+            run => run?,
+        };
+        let run = run.unwrap_or_else(|| Run {
             id: RunId(String::new()),
             task: task.id.clone(),
             attempt: 0,

@@ -264,7 +264,7 @@ impl App {
         };
         self.take_over_person(from, into).await?;
         let cookie = self.begin_session(into, &session.client).await?;
-        self.audit(into, "merged two people", &format!("{} into {}", from.0, into.0)).await;
+        self.audit(into, "merged", "two people into one").await;
         Ok(cookie)
     }
 

@@ -3,14 +3,14 @@
 //! its small row follows lazily.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 
 use super::App;
 use crate::adapters::github::decode;
-use crate::adapters::store::{KeptDelivery, LedgerRow, Stored};
+use crate::adapters::store::{KeptDelivery, LedgerRow, StoreError, Stored};
 use crate::domain::decision::DecisionCode;
 use crate::domain::delivery::{Delivery, Notice, Sorted, sort};
 use crate::domain::ids::Millis;
@@ -20,6 +20,8 @@ const BATCH: usize = 64;
 /// Rows of the ledger that wait for their lazy write at most; more make deliveries wait.
 const NOTES: usize = 10_000;
 const NOTE_BATCH: usize = 256;
+/// GitHub waits ten seconds for its answer, and the door five for this one.
+const KEPT_WITHIN: Duration = Duration::from_secs(4);
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -35,13 +37,21 @@ pub struct Receiver {
     note: mpsc::Sender<LedgerRow>,
     keep_out: Mutex<mpsc::Receiver<Waiting>>,
     note_out: Mutex<mpsc::Receiver<LedgerRow>>,
+    /// Deliveries could not be stored last.
+    is_failing: AtomicBool,
 }
 
 impl Default for Receiver {
     fn default() -> Self {
         let (keep, keep_out) = mpsc::channel(1024);
         let (note, note_out) = mpsc::channel(NOTES);
-        Self { keep, note, keep_out: Mutex::new(keep_out), note_out: Mutex::new(note_out) }
+        Self {
+            keep,
+            note,
+            keep_out: Mutex::new(keep_out),
+            note_out: Mutex::new(note_out),
+            is_failing: AtomicBool::new(false),
+        }
     }
 }
 
@@ -56,7 +66,25 @@ pub enum Received {
 }
 
 impl App {
+    /// Whether a delivery could be stored now. After a failure it is tried: a full disk can still be read.
+    pub async fn can_store(&self) -> Result<(), StoreError> {
+        self.store.ping().await?;
+        if self.receiver.is_failing.load(Ordering::Relaxed) {
+            self.store.try_to_write(self.clock.now()).await?;
+            self.receiver.is_failing.store(false, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     pub async fn receive(&self, delivery: &Delivery) -> Received {
+        let received = self.sort_and_keep(delivery).await;
+        if let Received::Taken(Some(code)) = received {
+            metrics::counter!("hireling_deliveries_total", "decision" => code.name()).increment(1);
+        }
+        received
+    }
+
+    async fn sort_and_keep(&self, delivery: &Delivery) -> Received {
         let Some(notice) = decode(&delivery.event, &delivery.body) else { return Received::NotJson };
         let now = self.clock.now();
         match sort(&notice, &self.identity_so_far()) {
@@ -117,14 +145,14 @@ fn ledger_row(delivery: &Delivery, notice: &Notice, now: Millis, decision: Optio
     }
 }
 
-/// Stores deliveries, as many at once as are waiting.
-pub(super) async fn keep(app: Arc<App>, stop: CancellationToken) {
+/// Stores deliveries, as many at once as are waiting, until there are no more requests.
+pub(super) async fn keep(app: Arc<App>) {
     let mut queue = app.receiver.keep_out.lock().await;
     loop {
         let first = tokio::select! {
             biased;
             waiting = queue.recv() => waiting,
-            () = stop.cancelled() => None,
+            () = app.requests_over.cancelled() => None,
         };
         let Some(first) = first else { break };
         let mut batch = vec![first];
@@ -135,7 +163,10 @@ pub(super) async fn keep(app: Arc<App>, stop: CancellationToken) {
         }
         let (deliveries, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.delivery, waiting.answer)).unzip();
-        match app.store.keep_deliveries(&deliveries).await {
+        let kept = tokio::time::timeout(KEPT_WITHIN, app.store.keep_deliveries(&deliveries)).await;
+        let kept = kept.unwrap_or(Err(StoreError::Silent));
+        app.receiver.is_failing.store(kept.is_err(), Ordering::Relaxed);
+        match kept {
             Ok(stored) => {
                 for (answer, stored) in answers.into_iter().zip(stored) {
                     let _ = answer.send(Some(stored));
@@ -151,41 +182,32 @@ pub(super) async fn keep(app: Arc<App>, stop: CancellationToken) {
     }
 }
 
-/// Writes the lazy rows of the ledger: after a moment, when many wait, and before the end.
-pub(super) async fn note(app: Arc<App>, stop: CancellationToken) {
+/// Writes the lazy rows of the ledger, after a moment or when many wait, until there are no more requests.
+pub(super) async fn note(app: Arc<App>) {
     let mut queue = app.receiver.note_out.lock().await;
     loop {
         let first = tokio::select! {
             biased;
             row = queue.recv() => row,
-            () = stop.cancelled() => None,
+            () = app.requests_over.cancelled() => None,
         };
         let Some(first) = first else { break };
         let mut batch = vec![first];
         let until = tokio::time::Instant::now() + NOTE_EVERY;
         while batch.len() < NOTE_BATCH {
             tokio::select! {
+                biased;
                 row = queue.recv() => match row {
                     Some(row) => batch.push(row),
                     None => break,
                 },
                 () = tokio::time::sleep_until(until) => break,
-                () = stop.cancelled() => {
-                    while let Ok(row) = queue.try_recv() {
-                        batch.push(row);
-                    }
-                    break;
-                }
+                () = app.requests_over.cancelled() => break,
             }
         }
-        for rows in batch.chunks(NOTE_BATCH) {
-            if let Err(error) = app.store.note_deliveries(rows).await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    rows = rows.len(),
-                    "rows of the ledger were lost"
-                );
-            }
+        if let Err(error) = app.store.note_deliveries(&batch).await {
+            let rows = batch.len();
+            tracing::warn!(error = &error as &dyn std::error::Error, rows, "rows of the ledger were lost");
         }
     }
 }

@@ -8,10 +8,10 @@ use crate::domain::registration::Registration;
 use crate::domain::secret::Secret;
 use crate::ports::clock::Clock;
 
-const NAME: &str = "github-app";
+pub(super) const NAME: &str = "github-app";
 const TRIES: u32 = 20;
 const WAIT: std::time::Duration = std::time::Duration::from_secs(2);
-const BOUND_TO: &str = "instance/github-app";
+pub(super) const BOUND_TO: &str = "instance/github-app";
 
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
@@ -97,7 +97,7 @@ impl Setup {
     async fn keep(&self, sealed: &str) -> Result<bool, StoreError> {
         for _ in 0..TRIES {
             match self.store.store_instance_value(NAME, sealed, self.clock.now()).await {
-                Err(StoreError::Unavailable(_)) => tokio::time::sleep(WAIT).await,
+                Err(StoreError::Unavailable(_) | StoreError::Silent) => tokio::time::sleep(WAIT).await,
                 stored => return stored,
             }
         }

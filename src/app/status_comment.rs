@@ -72,7 +72,10 @@ impl App {
     pub(crate) async fn take_write(&self, thread: &Thread, purpose: Purpose) -> Result<(), CommentError> {
         match self.store.take_write(thread.installation, purpose, self.clock.now()).await? {
             Verdict::Allowed => Ok(()),
-            Verdict::WaitUntil(until) => Err(CommentError::BudgetSpent { until }),
+            Verdict::WaitUntil(until) => {
+                metrics::counter!("hireling_writes_postponed_total").increment(1);
+                Err(CommentError::BudgetSpent { until })
+            }
         }
     }
 
@@ -106,10 +109,9 @@ impl App {
         match self.github.is_thumbed_down(&place, task.thread.issue, id, by).await {
             Ok(true) => {
                 let now = self.clock.now();
-                if let Err(error) = self.store.cancel_one(task, &Asked { by, written_at: now, now }, &[]).await {
+                if let Err(error) = self.stop_task(task, &Asked { by, written_at: now, now }, &[]).await {
                     tracing::warn!(error = &error as &dyn std::error::Error, "a cancel was not stored");
                 }
-                let _ = self.signals.cancels.send(());
             }
             Ok(false) => {}
             Err(error) => {
@@ -131,7 +133,7 @@ impl App {
         if let Err(error) = edited {
             tracing::info!(error = %self.redactor.redact(&error.to_string()), "a progress edit was left out");
             if let GitHubError::Limited { until } = error {
-                let _ = self.store.block_installation(task.thread.installation, until).await;
+                let _ = self.store.block_installation(task.thread.installation, until, now).await;
             }
         }
     }

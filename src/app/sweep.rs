@@ -8,6 +8,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::App;
+use super::signals::Topic;
 use crate::adapters::store::Standing;
 use crate::domain::run::SandboxId;
 
@@ -110,7 +111,7 @@ impl App {
     pub(crate) async fn end_sandbox(&self, id: &SandboxId) {
         if let Err(error) = self.sandbox.stop(id).await {
             tracing::warn!(sandbox = %id.name, error = %error, "a sandbox was not stopped");
-            self.signals.sweep.notify_one();
+            self.signals.announce(Topic::Sweep);
         }
     }
 }

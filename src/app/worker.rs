@@ -11,11 +11,13 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use super::App;
-use super::run_task::{RunContext, effects_of_end, run};
+use super::run_task::{MAX_DEATHS, RunContext, effects_of_end, run};
+use super::signals::Topic;
 use crate::adapters::store::{Claimed, Lease, StoreError};
 use crate::domain::failure::{Failure, cancelled};
 use crate::domain::ids::TaskId;
-use crate::domain::run::{Ending, Step};
+use crate::domain::run::{Ending, Run, Step};
+use crate::domain::task::Task;
 
 const LEASE: Duration = Duration::from_secs(60);
 /// What an agent that is cancelled gets to stop.
@@ -23,17 +25,14 @@ const TO_STOP: Duration = Duration::from_secs(8);
 const RENEW_EVERY: Duration = Duration::from_secs(15);
 /// A worker stops this long before its lease is over.
 const MARGIN: Duration = Duration::from_secs(5);
-/// How often the queue is looked at when nobody calls: other processes cannot wake this one.
-const LOOK_EVERY_SQLITE: Duration = Duration::from_secs(5);
-const LOOK_EVERY_POSTGRES: Duration = Duration::from_secs(1);
 
 /// Claims and runs tasks until told to stop; then hands running ones back and returns.
 pub(super) async fn work(app: Arc<App>, stop: CancellationToken) {
     let owner = app.clock.new_id();
     let running = TaskTracker::new();
-    let look_every = if app.store.engine() == "sqlite" { LOOK_EVERY_SQLITE } else { LOOK_EVERY_POSTGRES };
     while !stop.is_cancelled() {
-        while running.len() < app.settings.max_concurrent {
+        // A stop in the middle of a row of claims ends it: what is handed back is for the next process.
+        while running.len() < app.settings.max_concurrent && !stop.is_cancelled() {
             match claim(&app, &owner).await {
                 Ok(Some(claimed)) => {
                     let span = tracing::info_span!("task", task.id = %claimed.task.id, repo = %claimed.task.thread.name,
@@ -50,20 +49,22 @@ pub(super) async fn work(app: Arc<App>, stop: CancellationToken) {
         metrics::gauge!("hireling_tasks_running").set(running.len() as f64);
         tokio::select! {
             () = app.signals.tasks.notified() => {}
-            () = tokio::time::sleep(look_every) => {}
+            () = tokio::time::sleep(app.look_every()) => {}
             () = stop.cancelled() => {}
         }
     }
     running.close();
     running.wait().await;
+    // What was handed back can be taken at once.
+    app.tell_others([Topic::Tasks]).await;
 }
 
 async fn claim(app: &App, owner: &str) -> Result<Option<Claimed>, StoreError> {
     // Idle costs one read.
-    if !app.store.has_open_tasks().await? {
+    if !app.in_time(app.store.has_open_tasks()).await? {
         return Ok(None);
     }
-    app.store.claim(owner, LEASE, app.clock.now()).await
+    app.in_time(app.store.claim(owner, LEASE, app.clock.now())).await
 }
 
 /// Why a run does not go on to its own end.
@@ -81,9 +82,9 @@ async fn hold(app: Arc<App>, claimed: Claimed, stop: CancellationToken) {
     tracing::info!(agent = %task.agent, requester = %task.requester.login, "claimed");
     let id = task.id.clone();
     let (cancel, cancelled_by) = tokio::sync::watch::channel(None);
-    let mut ctx = match Box::pin(RunContext::open(Arc::clone(&app), task, lease.clone(), cancelled_by)).await {
+    let mut ctx = match Box::pin(RunContext::open(Arc::clone(&app), task.clone(), lease.clone(), cancelled_by)).await {
         Ok(ctx) => ctx,
-        Err(error) => return Box::pin(unreadable(&app, &lease, &id, &error)).await,
+        Err(error) => return Box::pin(unreadable(&app, &lease, &task, &error)).await,
     };
     let span = tracing::info_span!("run", run.id = %ctx.run.id, attempt = ctx.run.attempt);
     let progress = ctx.progress();
@@ -106,7 +107,7 @@ async fn hold(app: Arc<App>, claimed: Claimed, stop: CancellationToken) {
                     let _ = Box::pin(end_without_run(&app, &lease, &id, Failure::Internal.ending())).await;
                 }
             }
-            app.signals.tasks.notify_one();
+            app.signals.announce(Topic::Tasks);
             return;
         }
         interruption = watch(&app, &lease, &stop, step, &cancel) => interruption,
@@ -115,11 +116,13 @@ async fn hold(app: Arc<App>, claimed: Claimed, stop: CancellationToken) {
     let _ = work.await;
     match interruption {
         Interruption::Stopping => {
-            if let Err(error) = Box::pin(app.store.hand_back(&lease)).await {
-                tracing::warn!(
+            match Box::pin(app.store.hand_back(&lease)).await {
+                // The run has ended in this very moment: there is nothing to hand back.
+                Ok(()) | Err(StoreError::LeaseLost) => {}
+                Err(error) => tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the lease was not handed back; it ends by itself"
-                );
+                ),
             }
         }
         Interruption::CancelledBy(login) => {
@@ -132,7 +135,7 @@ async fn hold(app: Arc<App>, claimed: Claimed, stop: CancellationToken) {
         }
         Interruption::LeaseLost => tracing::warn!("the lease was lost; another worker has the task"),
     }
-    app.signals.tasks.notify_one();
+    app.signals.announce(Topic::Tasks);
 }
 
 /// Keeps the lease until something ends the holding.
@@ -152,9 +155,11 @@ async fn watch(
     loop {
         // Counted from before the asking: the database's own time is never later than ours.
         let asked_at = tokio::time::Instant::now();
-        let Ok(renewed) = tokio::time::timeout_at(valid_until, app.store.renew(lease, LEASE)).await else {
-            return Interruption::LeaseLost;
+        let renewed = tokio::select! {
+            renewed = tokio::time::timeout_at(valid_until, app.store.renew(lease, LEASE)) => renewed,
+            () = stop.cancelled() => return Interruption::Stopping,
         };
+        let Ok(renewed) = renewed else { return Interruption::LeaseLost };
         match renewed {
             Ok(by) => {
                 valid_until = asked_at + LEASE - MARGIN;
@@ -190,17 +195,14 @@ async fn watch(
 async fn end_without_run(app: &Arc<App>, lease: &Lease, id: &TaskId, ending: Ending) -> Result<(), StoreError> {
     let Some(task) = app.store.task(id).await? else { return Ok(()) };
     let run = app.store.latest_run(id).await?;
-    let mut sandbox = None;
-    if let Some(mut run) = run {
-        sandbox = run.sandbox();
-        run.step = Step::Settle;
-        run.facts.ending = Some(ending.clone());
-        app.store.record(lease, &run, &[], app.clock.now()).await?;
+    let sandbox = run.as_ref().and_then(Run::sandbox);
+    let over = run.clone().map(|run| run.ended_as(&ending));
+    if let Some(run) = &over {
+        app.store.record(lease, run, &[], app.clock.now()).await?;
     }
     let effects = effects_of_end(&task, &ending);
     app.store.settle(lease, &ending, &effects, app.clock.now()).await?;
-    tracing::info!(outcome = ending.outcome.name(), "ended");
-    app.signals.outbox.notify_one();
+    app.tell_end(&task, run.as_ref(), &ending);
     // Last: it can take longer than the lease.
     if let Some(sandbox) = sandbox {
         app.end_sandbox(&sandbox).await;
@@ -208,13 +210,26 @@ async fn end_without_run(app: &Arc<App>, lease: &Lease, id: &TaskId, ending: End
     Ok(())
 }
 
-/// A task whose rows cannot be read must not be claimed for ever.
-async fn unreadable(app: &App, lease: &Lease, id: &TaskId, error: &StoreError) {
-    tracing::error!(error = error as &dyn std::error::Error, "a task cannot be taken up");
-    if matches!(error, StoreError::Corrupt { .. }) {
-        let _ = app.store.settle(lease, &Failure::Internal.ending(), &[], app.clock.now()).await;
-    } else {
-        let _ = app.store.hand_back(lease).await;
+/// A task whose rows cannot be read may have been written by a newer version: its process takes it when this lease has
+/// run out. It is not claimed for ever.
+async fn unreadable(app: &Arc<App>, lease: &Lease, task: &Task, error: &StoreError) {
+    match error {
+        StoreError::Corrupt { .. } if task.deaths >= MAX_DEATHS => {
+            tracing::error!(task.id = %task.id, error = error as &dyn std::error::Error, "a task cannot be read, and is given up");
+            let ending = Failure::Internal.ending();
+            let effects = effects_of_end(task, &ending);
+            match app.store.settle(lease, &ending, &effects, app.clock.now()).await {
+                Ok(()) => app.tell_end(task, None, &ending),
+                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "its end was not stored"),
+            }
+        }
+        StoreError::Corrupt { .. } => {
+            tracing::warn!(task.id = %task.id, error = error as &dyn std::error::Error,
+                "a task cannot be read here, and is left to another process");
+        }
+        _ => {
+            tracing::warn!(task.id = %task.id, error = error as &dyn std::error::Error, "a task cannot be taken up now");
+            let _ = app.store.hand_back(lease).await;
+        }
     }
-    let _ = id;
 }

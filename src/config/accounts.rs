@@ -24,6 +24,8 @@ pub struct VercelSignIn {
     pub url: String,
 }
 
+const GITHUB: &str = "https://github.com";
+
 /// The settings that the App is given by. Each needs the others.
 const APP: [&str; 3] = ["GITHUB_APP_ID", "GITHUB_APP_PRIVATE_KEY", "GITHUB_WEBHOOK_SECRET"];
 
@@ -32,9 +34,12 @@ pub(super) fn github(vars: &Vars<'_>) -> Result<GitHubConfig> {
     for name in APP {
         given += usize::from(vars.text(name)?.is_some());
     }
+    let web_url = vars.url("GITHUB_URL")?.unwrap_or_else(|| GITHUB.to_owned());
+    // The App's token goes nowhere but to the GitHub that was named.
+    let its_api = if web_url == GITHUB { "https://api.github.com".to_owned() } else { format!("{web_url}/api/v3") };
     Ok(GitHubConfig {
-        web_url: vars.url("GITHUB_URL")?.unwrap_or_else(|| "https://github.com".to_owned()),
-        api_url: vars.url("GITHUB_API_URL")?.unwrap_or_else(|| "https://api.github.com".to_owned()),
+        web_url,
+        api_url: vars.url("GITHUB_API_URL")?.unwrap_or(its_api),
         registration: if given == 0 { None } else { Some(registration(vars)?) },
     })
 }

@@ -10,9 +10,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::http::HeaderName;
+
 use crate::domain::agent::{Agent, Provider};
 use crate::domain::gateway::CostLimits;
 use crate::domain::network;
+use crate::domain::retention::{self, Retention, SHORTEST_FOR_DELIVERIES};
 use crate::domain::secret::Secret;
 use models::{agents, base_urls, cost_limits, default_models, keys};
 use read::Vars;
@@ -64,8 +67,13 @@ pub struct Config {
     pub max_messages_per_day: i64,
     pub cost_limits: CostLimits,
     pub max_concurrent_tasks: usize,
+    pub retention: Retention,
     /// `None`: no metrics.
     pub metrics: Option<SocketAddr>,
+    /// In which a proxy nearby says whom it serves.
+    pub client_ip_header: HeaderName,
+    /// Where traces go; `None`: nowhere.
+    pub traces: Option<String>,
     pub log: LogConfig,
 }
 
@@ -145,9 +153,17 @@ impl Config {
             max_messages_per_day: vars.number("MAX_MESSAGES_PER_DAY", 50, 1..=100_000)?,
             cost_limits: cost_limits(&vars)?,
             max_concurrent_tasks: usize::try_from(vars.number("MAX_CONCURRENT_TASKS", 8, 1..=1_000)?).unwrap_or(8),
+            retention: retention(&vars)?,
             metrics: metrics(&vars)?,
+            client_ip_header: client_ip_header(&vars)?,
+            traces: vars.url("OTEL_EXPORTER_OTLP_ENDPOINT")?,
             log: LogConfig::from_source(source)?,
         })
+    }
+
+    /// Where people and GitHub reach a service that listens there.
+    pub fn public_url_at(&self, address: SocketAddr) -> String {
+        self.public_url.clone().unwrap_or_else(|| format!("http://{address}"))
     }
 
     /// Only the database, for commands that need no more.
@@ -258,6 +274,25 @@ fn max_duration(vars: &Vars<'_>) -> Result<Duration> {
     })
 }
 
+fn retention(vars: &Vars<'_>) -> Result<Retention> {
+    let of = |name: &str, default: Option<Duration>, least: Duration| {
+        let Some(text) = vars.text(name)? else { return Ok(default) };
+        let time = retention::parse(&text)
+            .ok_or_else(|| ConfigError(format!("{name} is “{text}”; it has to look like 30d or 12h, or be forever")))?;
+        match time.is_some_and(|time| time < least) {
+            true => Err(ConfigError(format!("{name} is “{text}”; GitHub can send again what is younger than 4d"))),
+            false => Ok(time),
+        }
+    };
+    let usual = Retention::default();
+    Ok(Retention {
+        logs: of("KEEP_LOGS", usual.logs, Duration::ZERO)?,
+        deliveries: of("KEEP_DELIVERIES", usual.deliveries, SHORTEST_FOR_DELIVERIES)?,
+        payloads: of("KEEP_PAYLOADS", usual.payloads, Duration::ZERO)?,
+        after_uninstall: of("KEEP_AFTER_UNINSTALL", usual.after_uninstall, Duration::ZERO)?,
+    })
+}
+
 fn network(vars: &Vars<'_>) -> Result<network::Rule> {
     let text = vars.text("SANDBOX_NETWORK")?.unwrap_or_default();
     network::Rule::parse(&text).map_err(|error| ConfigError(format!("SANDBOX_NETWORK: {error}")))
@@ -273,10 +308,16 @@ fn metrics(vars: &Vars<'_>) -> Result<Option<SocketAddr>> {
     }
 }
 
+fn client_ip_header(vars: &Vars<'_>) -> Result<HeaderName> {
+    let name = vars.text("CLIENT_IP_HEADER")?.unwrap_or_else(|| "x-forwarded-for".to_owned());
+    name.parse().map_err(|_| ConfigError(format!("CLIENT_IP_HEADER is “{name}”, which is no name of a header")))
+}
+
 /// Every setting that is read, in the order of the README's table. A test compares.
-pub const SETTINGS: [&str; 53] = [
+pub const SETTINGS: [&str; 59] = [
     "LISTEN_ADDR",
     "PORT",
+    "CLIENT_IP_HEADER",
     "PUBLIC_URL",
     "DATABASE_URL",
     "POSTGRES_URL",
@@ -324,10 +365,15 @@ pub const SETTINGS: [&str; 53] = [
     "MAX_COST_PER_REPOSITORY",
     "MAX_COST_PER_MONTH",
     "MAX_CONCURRENT_TASKS",
+    "KEEP_LOGS",
+    "KEEP_DELIVERIES",
+    "KEEP_PAYLOADS",
+    "KEEP_AFTER_UNINSTALL",
     "WEB_ANALYTICS_SCRIPT",
     "METRICS_ADDR",
     "LOG_FORMAT",
     "RUST_LOG",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
 ];
 
 #[cfg(test)]

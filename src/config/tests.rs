@@ -56,6 +56,7 @@ fn a_fault_names_its_setting_and_shows_no_secret() {
         ("MAX_MESSAGES_PER_DAY", "-1"),
         ("MAX_CONCURRENT_TASKS", "0"),
         ("METRICS_ADDR", "yes"),
+        ("CLIENT_IP_HEADER", "two words"),
         ("LOG_FORMAT", "xml"),
         ("GITHUB_API_URL", "ftp://x"),
         ("GITHUB_CLIENT_ID", "Iv1.abc"),
@@ -74,6 +75,7 @@ fn values_take_the_forms_the_contract_names() {
     assert_eq!(with("MAX_SANDBOX_DURATION", "5h").unwrap().max_sandbox_duration, Duration::from_secs(18_000));
     assert_eq!(with("MAX_SANDBOX_DURATION", "90").unwrap().max_sandbox_duration, Duration::from_secs(90));
     assert_eq!(with("PORT", "3000").unwrap().listen.to_string(), "0.0.0.0:3000");
+    assert_eq!(with("CLIENT_IP_HEADER", "Fly-Client-IP").unwrap().client_ip_header, "fly-client-ip");
     assert_eq!(with("METRICS_ADDR", "off").unwrap().metrics, None);
     assert_eq!(with("ALLOWED_ACCOUNTS", "Acme, maria").unwrap().operator_key_accounts.unwrap(), ["acme", "maria"]);
     assert_eq!(with("MAX_COST_PER_TASK", "$2.50").unwrap().cost_limits.per_task, Some(Usd::from_cents(250)));

@@ -67,7 +67,7 @@ pub async fn run(order: Order, source: &Source, program: PathBuf) -> anyhow::Res
     let issue = github.open_issue(REPO, PERSON, title, body).await;
     let command = format!("/agent {agent} {}", order.request).trim_end().to_owned();
     screen.line(&format!("\n#{issue} {title}\n{PERSON}: {command}\n"));
-    github.say(&url, REPO, issue, PERSON, &command).await?;
+    github.say(&url, REPO, issue, PERSON, &command).await;
     let followed = tokio::select! {
         followed = follow(&service, &screen, clock.now()) => Some(followed?),
         _ = tokio::signal::ctrl_c() => None,

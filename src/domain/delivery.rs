@@ -35,12 +35,22 @@ pub struct Opening {
     pub body: Quoted,
 }
 
-/// What an installation event says of the App's place in an account.
+/// The App's place in an account, as an event tells it or as GitHub says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InstallationChange {
+pub enum InstallationState {
     Present,
     Suspended,
     Deleted,
+}
+
+impl InstallationState {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Present => "present",
+            Self::Suspended => "suspended",
+            Self::Deleted => "deleted",
+        }
+    }
 }
 
 /// The fields of a payload that decide anything. Everything may be missing: GitHub adds kinds of
@@ -61,7 +71,7 @@ pub struct Notice {
     pub ask: Option<Ask>,
     pub asked_at: Millis,
     pub pull: Option<PullNow>,
-    pub installation_change: Option<InstallationChange>,
+    pub installation_state: Option<InstallationState>,
 }
 
 /// Who we are on GitHub, as far as known.
@@ -82,6 +92,9 @@ pub enum Sorted {
     Kept { meaning: Option<String> },
 }
 
+/// Where GitHub posts them, below the public address.
+pub const WEBHOOK_PATH: &str = "/webhooks/github";
+
 /// Events the App asks for: exactly those that `sort` does not ignore by name.
 pub const USED_EVENTS: [&str; 5] =
     ["issue_comment", "issues", "pull_request", "pull_request_review", "pull_request_review_comment"];
@@ -90,7 +103,7 @@ pub const UNASKED_EVENTS: [&str; 1] = ["installation"];
 
 pub fn sort(notice: &Notice, identity: &Identity) -> Sorted {
     use DecisionCode::{BotSender, Edited, EventNotUsed, NoCommand, OwnComment};
-    if notice.installation_change.is_some() {
+    if notice.installation_state.is_some() {
         return Sorted::Kept { meaning: None };
     }
     if let Some(ask) = &notice.ask {

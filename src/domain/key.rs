@@ -22,6 +22,14 @@ impl KeyOwner {
         }
     }
 
+    /// In the audit log, which outlives people: nobody's number.
+    pub fn for_the_record(self) -> String {
+        match self {
+            Self::Person(_) => "of their own".to_owned(),
+            Self::Installation(id) => format!("of installation {}", id.0),
+        }
+    }
+
     pub fn id(self) -> i64 {
         match self {
             Self::Person(UserId(id)) | Self::Installation(InstallationId(id)) => id,

@@ -62,6 +62,32 @@ pub struct AuditLine {
     pub about: String,
 }
 
+/// A delivery that GitHub could not bring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissedLine {
+    pub id: DeliveryId,
+    pub event: String,
+    /// Of the answer, as GitHub noted it.
+    pub status: i64,
+    pub sent_at: Millis,
+    /// How often it was asked for.
+    pub asks: i64,
+    /// When it is asked for next.
+    pub ask_at: Option<Millis>,
+    pub arrived_at: Option<Millis>,
+}
+
+impl MissedLine {
+    /// What became of it, for people.
+    pub fn outcome(&self) -> String {
+        match (self.arrived_at, self.ask_at) {
+            (Some(at), _) => format!("came at {}", at.for_people()),
+            (None, Some(at)) => format!("asked for {} times, next at {}", self.asks, at.for_people()),
+            (None, None) => format!("given up after {} times", self.asks),
+        }
+    }
+}
+
 /// One delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryLine {

@@ -167,6 +167,11 @@ pub fn retry_is_as_it_was() -> String {
         .to_owned()
 }
 
+/// For a task that is older than what is kept.
+pub fn text_is_forgotten() -> String {
+    "What that task was given is not kept any more. Write the command again. Nothing was started.".to_owned()
+}
+
 pub fn nothing_to_review() -> String {
     "Without a pull request there is nothing to review: leave out `--no-pr` or `--review-by`. Nothing was started."
         .to_owned()

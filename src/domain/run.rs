@@ -118,6 +118,9 @@ pub struct RunFacts {
     pub waiting_for: Option<String>,
     /// Steps that are over, with the milliseconds they took.
     pub took: Vec<(Step, u64)>,
+    /// When each step ended.
+    #[serde(default)]
+    pub ended: Vec<(Step, Millis)>,
     /// The sandbox was started from a snapshot.
     pub is_warm: bool,
     /// The sandbox stays after the end.
@@ -269,6 +272,13 @@ pub struct Run {
 }
 
 impl Run {
+    /// The same, ended from outside.
+    pub fn ended_as(mut self, ending: &Ending) -> Self {
+        self.step = Step::Settle;
+        self.facts.ending = Some(ending.clone());
+        self
+    }
+
     /// The sandbox that this run has, or may have: one whose making was never answered is known by
     /// its name alone.
     pub fn sandbox(&self) -> Option<SandboxId> {

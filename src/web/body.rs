@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
+use memmap2::MmapMut;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// GitHub's cap with a margin. Larger ones are refused before they are read.
@@ -47,6 +48,70 @@ struct Room<'a> {
     large: Option<SemaphorePermit<'a>>,
 }
 
+/// What has arrived of a body.
+enum Kept {
+    Small(Vec<u8>),
+    /// In pages of its own that are gone with it: an allocator would keep some of so much for the next one, in each of
+    /// its arenas.
+    Large(Pages),
+}
+
+struct Pages {
+    pages: MmapMut,
+    length: usize,
+}
+
+impl AsRef<[u8]> for Pages {
+    fn as_ref(&self) -> &[u8] {
+        self.pages.get(..self.length).unwrap_or(&[])
+    }
+}
+
+impl Kept {
+    fn len(&self) -> usize {
+        match self {
+            Self::Small(bytes) => bytes.len(),
+            Self::Large(pages) => pages.length,
+        }
+    }
+
+    /// With one more piece. All pieces together are not more than `MAX_BODY`.
+    fn and(self, piece: &[u8], is_large: bool) -> Result<Self, BodyError> {
+        let mut pages = match self {
+            Self::Small(mut bytes) if !is_large => {
+                bytes.extend_from_slice(piece);
+                return Ok(Self::Small(bytes));
+            }
+            Self::Small(bytes) => {
+                // What is not written to takes no memory.
+                let pages = MmapMut::map_anon(MAX_BODY).map_err(|_| BodyError::NoRoom)?;
+                Pages { pages, length: 0 }.with(&bytes)?
+            }
+            Self::Large(pages) => pages,
+        };
+        pages = pages.with(piece)?;
+        Ok(Self::Large(pages))
+    }
+}
+
+impl Pages {
+    fn with(mut self, piece: &[u8]) -> Result<Self, BodyError> {
+        let length = self.length + piece.len();
+        self.pages.get_mut(self.length..length).ok_or(BodyError::TooLarge)?.copy_from_slice(piece);
+        self.length = length;
+        Ok(self)
+    }
+}
+
+impl From<Kept> for Bytes {
+    fn from(kept: Kept) -> Self {
+        match kept {
+            Kept::Small(bytes) => Self::from(bytes),
+            Kept::Large(pages) => Self::from_owner(pages),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyError {
     TooLarge,
@@ -69,7 +134,7 @@ impl BodyBudget {
         let mut room = Room::default();
         let deadline = tokio::time::Instant::now() + TOTAL;
         // Room is taken as bytes arrive: an announcement alone holds nothing.
-        let mut bytes = Vec::new();
+        let mut bytes = Kept::Small(Vec::new());
         let mut body = body;
         loop {
             let patience = SILENCE.min(deadline.saturating_duration_since(tokio::time::Instant::now()));
@@ -83,13 +148,10 @@ impl BodyBudget {
                 return Err(BodyError::TooLarge);
             }
             self.reserve(&mut room, bytes.len() + piece.len()).await?;
-            if room.large.is_some() && bytes.capacity() < announced.unwrap_or(0) {
-                bytes.reserve_exact(announced.unwrap_or(0) - bytes.len());
-            }
             seen(&piece);
-            bytes.extend_from_slice(&piece);
+            bytes = bytes.and(&piece, room.large.is_some())?;
         }
-        Ok(Held { bytes: Bytes::from(bytes), _room: room })
+        Ok(Held { bytes: bytes.into(), _room: room })
     }
 
     /// Makes sure that `room` is enough for `length` bytes.
@@ -128,6 +190,16 @@ mod tests {
         let mut seen = Vec::new();
         let held = budget.read(Body::from("hello"), Some(5), |piece| seen.extend_from_slice(piece)).await.unwrap();
         assert_eq!((held.bytes.as_ref(), seen.as_slice()), (&b"hello"[..], &b"hello"[..]));
+    }
+
+    #[tokio::test]
+    async fn a_long_body_is_kept_whole_too() {
+        let budget = BodyBudget::default();
+        let long: Vec<u8> = (0..MAX_BODY).map(|at| (at % 251) as u8).collect();
+        let pieces = long.chunks(300_007).map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece)));
+        let body = Body::from_stream(futures::stream::iter(pieces.collect::<Vec<_>>()));
+        let held = budget.read(body, None, |_| {}).await.unwrap();
+        assert!(held.bytes == long);
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ pub async fn alive() -> &'static str {
 /// Ready means that a delivery could be stored now. The tables are brought up to date before the
 /// service listens at all.
 pub async fn ready(State(web): State<Arc<Web>>) -> (StatusCode, &'static str) {
-    match web.app.store.ping().await {
+    match web.app.can_store().await {
         Ok(()) => (StatusCode::OK, "ready\n"),
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "not ready");
@@ -33,10 +33,9 @@ pub fn metrics_router(handle: PrometheusHandle, web: Arc<Web>) -> Router {
         get(move || {
             let (handle, web) = (handle.clone(), Arc::clone(&web));
             async move {
-                if let Ok(queued) = web.app.store.queued().await {
-                    metrics::gauge!("hireling_tasks_queued").set(queued as f64);
+                if let Err(error) = web.app.gather_figures().await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "some figures cannot be read");
                 }
-                handle.run_upkeep();
                 handle.render()
             }
         }),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName};
 
 use crate::domain::ids::Millis;
 
@@ -17,13 +17,13 @@ const MAX_ADDRESSES: usize = 10_000;
 pub struct Peer(pub IpAddr);
 
 impl Peer {
-    /// Behind a proxy on this machine or network, the address that the proxy saw.
-    pub fn client(self, headers: &HeaderMap) -> Self {
+    /// Behind a proxy on this machine or network, the address that the proxy saw: the last one in this header.
+    pub fn client(self, headers: &HeaderMap, header: &HeaderName) -> Self {
         let is_near = match self.0 {
             IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
             IpAddr::V6(address) => address.is_loopback() || address.is_unique_local(),
         };
-        let seen = headers.get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok());
+        let seen = headers.get_all(header).iter().next_back().and_then(|value| value.to_str().ok());
         let last = seen.and_then(|list| list.rsplit(',').next()).and_then(|text| text.trim().parse().ok());
         last.filter(|_| is_near).map_or(self, Self)
     }
@@ -59,10 +59,18 @@ mod tests {
     fn a_proxy_nearby_tells_who_it_serves() {
         let mut headers = HeaderMap::new();
         headers.insert("x-forwarded-for", "6.6.6.6, 9.9.9.9".parse().unwrap());
-        let of = |text: &str| Peer(text.parse().unwrap()).client(&headers).0.to_string();
+        headers.insert("fly-client-ip", "7.7.7.7".parse().unwrap());
+        let by = |text: &str, header: &str| {
+            Peer(text.parse().unwrap()).client(&headers, &header.parse().unwrap()).0.to_string()
+        };
+        let of = |text: &str| by(text, "x-forwarded-for");
         assert_eq!(
             (of("127.0.0.1"), of("10.1.2.3"), of("8.8.8.8")),
             ("9.9.9.9".into(), "9.9.9.9".into(), "8.8.8.8".into())
+        );
+        assert_eq!(
+            (by("172.16.0.9", "fly-client-ip"), by("8.8.8.8", "fly-client-ip")),
+            ("7.7.7.7".into(), "8.8.8.8".into())
         );
     }
 

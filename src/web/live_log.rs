@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::Stream;
@@ -16,7 +16,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Web;
-use super::page::refuse;
+use super::page::fail;
 use super::task::task_for;
 use super::visitor::{Me, Visitor};
 use crate::app::live::{News, wire};
@@ -42,8 +42,9 @@ pub async fn plain(State(web): State<Arc<Web>>, visitor: Visitor, Path(id): Path
         Ok(task) => task,
         Err(refusal) => return refusal,
     };
-    let Ok(place) = Arc::clone(&web.viewers).try_acquire_owned() else {
-        return refuse(&web, StatusCode::SERVICE_UNAVAILABLE);
+    let place = match Arc::clone(&web.viewers).try_acquire_owned() {
+        Ok(found) => found,
+        Err(error) => return fail(&web, &error),
     };
     let stream = futures::stream::unfold((web, task.id, Some(0), place), |(web, id, after, place)| async move {
         let after = after?;
@@ -80,7 +81,7 @@ pub async fn lines(
                 entries.iter().map(|entry| (entry.seq, entry.kind.name(), entry.text.as_str())).collect();
             axum::Json(lines).into_response()
         }
-        Err(_) => refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
+        Err(error) => fail(&web, &error),
     }
 }
 
@@ -98,12 +99,14 @@ pub async fn events(
     };
     let resumed =
         headers.get("last-event-id").and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<i64>().ok());
-    let Ok(length) = web.app.store.log_length(&task.id).await else {
-        return refuse(&web, StatusCode::SERVICE_UNAVAILABLE);
+    let length = match web.app.store.log_length(&task.id).await {
+        Ok(found) => found,
+        Err(error) => return fail(&web, &error),
     };
     let after = resumed.or(place_of(&query, "after")).unwrap_or(0).clamp(0, length);
-    let Ok(place) = Arc::clone(&web.viewers).try_acquire_owned() else {
-        return refuse(&web, StatusCode::SERVICE_UNAVAILABLE);
+    let place = match Arc::clone(&web.viewers).try_acquire_owned() {
+        Ok(found) => found,
+        Err(error) => return fail(&web, &error),
     };
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),

@@ -18,7 +18,6 @@ mod visitor;
 mod webhook;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -32,6 +31,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::app::App;
+use crate::domain::delivery::WEBHOOK_PATH;
 use crate::domain::secret::Secret;
 use crate::ports::clock::Clock;
 use settings::{connectors, keys};
@@ -60,10 +60,10 @@ pub struct Web {
     searches: Semaphore,
     /// Sign-ins that were tried.
     tries: limits::Tries,
+    /// In which a proxy nearby says whom it serves.
+    client_ip_header: HeaderName,
     /// A browser takes `__Host-` cookies from this address.
     has_safe_cookies: bool,
-    /// GitHub was asked for its ping.
-    has_asked_for_ping: AtomicBool,
 }
 
 /// Searches at once: the database has other readers.
@@ -76,6 +76,7 @@ impl Web {
         app: Arc<App>,
         webhook_secrets: Vec<Secret>,
         analytics: Option<url::Url>,
+        client_ip_header: HeaderName,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let url = url::Url::parse(&app.settings.public_url).ok();
@@ -92,8 +93,8 @@ impl Web {
             model_room: Arc::new(Semaphore::new(gateway::ROOM)),
             searches: Semaphore::new(MAX_SEARCHES),
             tries: limits::Tries::default(),
+            client_ip_header,
             has_safe_cookies,
-            has_asked_for_ping: AtomicBool::new(false),
         })
     }
 }
@@ -110,7 +111,7 @@ pub fn router(web: Arc<Web>) -> Router {
     let forms: Vec<&str> = std::iter::once(web.app.github.web_url()).chain(origins).collect();
     let policy = policy(web.analytics.as_ref(), &forms);
     let machines = Router::new()
-        .route("/webhooks/github", post(webhook::receive))
+        .route(WEBHOOK_PATH, post(webhook::receive))
         .route("/gateway/{provider}/{*path}", any(gateway::call))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))

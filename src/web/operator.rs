@@ -9,17 +9,21 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::Web;
-use super::page::{Frame, refuse, render, then};
+use super::page::{Frame, fail, refuse, render, then};
 use super::visitor::{Me, Posted, Visitor};
+use crate::app::signals::Topic;
 use crate::domain::decision::DecisionCode;
+use crate::domain::delivery::WEBHOOK_PATH;
 use crate::domain::ids::{DeliveryId, IssueNumber, RepoName};
-use crate::domain::listing::{DeliveryFilter, DeliveryLine, InstallationLine};
+use crate::domain::listing::{DeliveryFilter, DeliveryLine, InstallationLine, MissedLine};
 use crate::domain::person::SignInWith;
 use crate::domain::policy::SeenPolicy;
 use crate::domain::text::cut_marked;
 
 const PER_PAGE: i64 = 50;
 const INSTALLATIONS: i64 = 200;
+/// Of missed deliveries, on the page.
+const MISSED: i64 = 20;
 /// Accounts whose repositories are asked for, those heard of last.
 const ASKED: usize = 20;
 /// Of a payload, on its page.
@@ -34,6 +38,7 @@ struct DeliveriesPage {
     code: String,
     repository: String,
     older: Option<String>,
+    missed: Vec<MissedLine>,
     checks: Vec<Check>,
 }
 
@@ -106,7 +111,7 @@ async fn checks(web: &Web) -> Vec<Check> {
         Ok(None) => check(
             false,
             format!(
-                "GitHub has not reached us yet: the App's webhook has to be {}/webhooks/github.",
+                "GitHub has not reached us yet: the App's webhook has to be {}{WEBHOOK_PATH}.",
                 app.settings.public_url
             ),
         ),
@@ -162,8 +167,9 @@ pub async fn deliveries(
         ..DeliveryFilter::default()
     };
     let before = query.get("before").and_then(|text| text.parse().ok());
-    let Ok(page) = web.app.store.find_deliveries(&filter, before, PER_PAGE).await else {
-        return refuse(&web, StatusCode::SERVICE_UNAVAILABLE);
+    let page = match web.app.store.find_deliveries(&filter, before, PER_PAGE).await {
+        Ok(found) => found,
+        Err(error) => return fail(&web, &error),
     };
     let older = page.next.map(|next| {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
@@ -177,6 +183,7 @@ pub async fn deliveries(
         code,
         repository,
         older,
+        missed: web.app.store.missed_deliveries(MISSED).await.unwrap_or_default(),
         checks: checks(&web).await,
     })
 }
@@ -186,8 +193,9 @@ pub async fn installations(State(web): State<Arc<Web>>, me: Me, visitor: Visitor
     if let Err(refusal) = only_operators(&web, &me).await {
         return refusal;
     }
-    let Ok(known) = web.app.store.installations(INSTALLATIONS).await else {
-        return refuse(&web, StatusCode::SERVICE_UNAVAILABLE);
+    let known = match web.app.store.installations(INSTALLATIONS).await {
+        Ok(found) => found,
+        Err(error) => return fail(&web, &error),
     };
     let asked = known.into_iter().enumerate().map(|(number, line)| {
         let web = &web;
@@ -225,7 +233,7 @@ pub async fn delivery(State(web): State<Arc<Web>>, me: Me, visitor: Visitor, Pat
     let (line, body) = match web.app.store.delivery_line(&id).await {
         Ok(Some(found)) => found,
         Ok(None) => return refuse(&web, StatusCode::NOT_FOUND),
-        Err(_) => return refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
+        Err(error) => return fail(&web, &error),
     };
     let pretty = |bytes: &[u8]| {
         let value: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
@@ -249,12 +257,12 @@ pub async fn replay(State(web): State<Arc<Web>>, Path(id): Path<String>, posted:
     }
     match web.app.store.replay(&DeliveryId(id.clone()), web.app.clock.now()).await {
         Ok(true) => {
-            web.app.signals.deliveries.notify_one();
+            web.app.signals.announce(Topic::Deliveries);
             web.app.audit(posted.me.person.id, "replayed a delivery", &id).await;
             then(&format!("/deliveries/{id}"), "replayed")
         }
         Ok(false) => refuse(&web, StatusCode::NOT_FOUND),
-        Err(_) => refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
+        Err(error) => fail(&web, &error),
     }
 }
 
@@ -297,8 +305,9 @@ pub async fn why(
     };
     let filter =
         DeliveryFilter { repository: Some(repository.to_string()), issue: Some(issue.0), object, ..Default::default() };
-    let Ok(found) = web.app.store.find_deliveries(&filter, None, PER_PAGE).await else {
-        return refuse(&web, StatusCode::SERVICE_UNAVAILABLE);
+    let found = match web.app.store.find_deliveries(&filter, None, PER_PAGE).await {
+        Ok(found) => found,
+        Err(error) => return fail(&web, &error),
     };
     for line in found.items {
         let task = web.app.store.task_of_delivery(&line.id).await.ok().flatten();

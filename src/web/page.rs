@@ -107,12 +107,29 @@ pub fn refuse(web: &Arc<Web>, status: StatusCode) -> Response {
     refuse_with(&error_id(&*web.app.clock), status)
 }
 
+/// The database, or something else of ours, did not do what it should: the log says what, under the number that the
+/// visitor sees.
+pub fn fail(web: &Arc<Web>, error: &dyn std::error::Error) -> Response {
+    let id = error_id(&*web.app.clock);
+    let why = web.app.redactor.redact(&error.to_string());
+    tracing::warn!(error_id = id, error = %why, "a page could not be shown");
+    refusal(&id, StatusCode::SERVICE_UNAVAILABLE)
+}
+
 /// By which an operator finds the line in the log.
 pub fn error_id(clock: &dyn Clock) -> String {
     clock.new_id().chars().rev().take(8).collect()
 }
 
 pub fn refuse_with(id: &str, status: StatusCode) -> Response {
+    match status.is_server_error() {
+        true => tracing::warn!(error_id = id, status = status.as_u16(), "refused"),
+        false => tracing::debug!(error_id = id, status = status.as_u16(), "refused"),
+    }
+    refusal(id, status)
+}
+
+fn refusal(id: &str, status: StatusCode) -> Response {
     let title = match status {
         StatusCode::BAD_REQUEST => "This cannot be read",
         StatusCode::FORBIDDEN => "Not yours, or too old",
@@ -123,10 +140,6 @@ pub fn refuse_with(id: &str, status: StatusCode) -> Response {
         _ => "This went wrong",
     };
     let code = status.as_u16();
-    match status.is_server_error() {
-        true => tracing::warn!(error_id = id, status = code, "refused"),
-        false => tracing::debug!(error_id = id, status = code, "refused"),
-    }
     let body = format!(
         "<!doctype html><html lang=en><title>{code}</title><link rel=stylesheet href=/assets/style.css>\
          <main><h1>{title}</h1><p>Error {id} <a href=/signin>Sign in</a></main>"

@@ -6,39 +6,73 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1::Builder;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower_http::add_extension::AddExtension;
 
 use super::limits::Peer;
 
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// From the connection to the end of its first request's head.
+const FIRST_HEAD: Duration = Duration::from_secs(5);
+/// From one answer to the end of the next head: longer than proxies keep a connection that they do not use, for one that
+/// is closed in the moment of its use costs a delivery.
+const NEXT_HEAD: Duration = Duration::from_secs(75);
 const MAX_CONNECTIONS: usize = 2_000;
 
 /// How long open requests may take after the stop.
 #[derive(Debug, Clone, Copy)]
 pub struct Grace(pub Duration);
 
+/// Tells that a request has come.
+struct Hears<S> {
+    service: S,
+    heard: CancellationToken,
+}
+
+impl<R, S: Service<R>> Service<R> for Hears<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, request: R) -> Self::Future {
+        self.heard.cancel();
+        self.service.call(request)
+    }
+}
+
+/// Ends when no first request has come in time.
+async fn hears_nothing(heard: CancellationToken) {
+    if tokio::time::timeout(FIRST_HEAD, heard.cancelled()).await.is_ok() {
+        std::future::pending().await
+    }
+}
+
 /// Answers requests until told to stop, then lets open ones end.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken, grace: Grace) {
     let mut builder = Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).keep_alive(true);
+    builder.timer(TokioTimer::new()).header_read_timeout(NEXT_HEAD).keep_alive(true);
     let graceful = GracefulShutdown::new();
+    let (connections, over) = (TaskTracker::new(), CancellationToken::new());
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
+        // After the stop none is taken that would be cut off: whoever listens next takes it.
         let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
             place = Arc::clone(&places).acquire_owned() => match place {
                 Ok(place) => tokio::select! {
-                    accepted = listener.accept() => accepted.map(|(stream, peer)| (stream, Peer(peer.ip()), place)),
+                    biased;
                     () = stop.cancelled() => break,
+                    accepted = listener.accept() => accepted.map(|(stream, peer)| (stream, Peer(peer.ip()), place)),
                 },
                 Err(_) => break,
             },
-            () = stop.cancelled() => break,
         };
         let (stream, peer, place) = match accepted {
             Ok(accepted) => accepted,
@@ -51,11 +85,18 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
         };
         // Answers are small: waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(AddExtension::new(router.clone(), peer));
+        let heard = CancellationToken::new();
+        let service =
+            Hears { service: TowerToHyperService::new(AddExtension::new(router.clone(), peer)), heard: heard.clone() };
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %error, "a connection ended badly");
+        let over = over.clone();
+        connections.spawn(async move {
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(error = %error, "a connection ended badly");
+                },
+                () = hears_nothing(heard) => tracing::debug!("a connection brought no request in time"),
+                () = over.cancelled() => {}
             }
             drop(place);
         });
@@ -64,4 +105,8 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     if tokio::time::timeout(grace.0, graceful.shutdown()).await.is_err() {
         tracing::info!("open connections were cut off");
     }
+    // What they hold is let go of while there is a runtime to store what it cost.
+    over.cancel();
+    connections.close();
+    connections.wait().await;
 }

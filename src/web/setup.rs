@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use askama::Template;
 use axum::Router;
@@ -17,6 +16,7 @@ use super::page::{Frame, error_id, refuse, refuse_with, render, then};
 use super::visitor::Visitor;
 use super::{Web, assets, health, with_security_headers};
 use crate::app::setup::{Setup, SetupError};
+use crate::domain::delivery::WEBHOOK_PATH;
 use crate::domain::listing::InstallationLine;
 
 /// What the handlers of an instance without an App share.
@@ -49,7 +49,6 @@ struct NextPage {
     slug: String,
     install_url: String,
     reached_at: Option<String>,
-    was_pinged: bool,
     is_installed: bool,
 }
 
@@ -65,11 +64,12 @@ pub fn setup_router(setup: Arc<Setup>, made: CancellationToken) -> Router {
     let router = Router::new()
         .route("/setup", get(page))
         .route("/setup/callback", get(callback))
+        .route("/setup/next", get(too_early))
         .route("/healthz", get(health::alive))
         .route("/assets/{name}", get(assets::asset))
         .route("/favicon.ico", get(assets::icon))
-        .route("/webhooks/github", post(not_yet))
-        .route("/readyz", get(not_yet))
+        .route(WEBHOOK_PATH, post(not_yet))
+        .route("/readyz", get(health::alive))
         .fallback(nothing)
         .with_state(web);
     with_security_headers(router, headers, https, clock)
@@ -81,6 +81,19 @@ async fn not_yet() -> Response {
 
 async fn nothing(State(web): State<Arc<SetupWeb>>) -> Response {
     refuse_with(&id(&web), StatusCode::NOT_FOUND)
+}
+
+/// A browser may have more connections here than the one that brought it back from GitHub.
+async fn too_early(State(web): State<Arc<SetupWeb>>) -> Response {
+    match web.made.is_cancelled() {
+        true => to_the_service(),
+        false => refuse_with(&id(&web), StatusCode::NOT_FOUND),
+    }
+}
+
+/// The connection ends with this server; the next one is answered by the service.
+fn to_the_service() -> Response {
+    ([(header::CONNECTION, "close")], Redirect::to("/setup/next")).into_response()
 }
 
 fn id(web: &SetupWeb) -> String {
@@ -123,9 +136,7 @@ async fn callback(State(web): State<Arc<SetupWeb>>, Query(query): Query<HashMap<
         Ok(slug) => {
             tracing::info!(app = slug, "the GitHub App is made");
             web.made.cancel();
-            // The connection ends with this server; the next one is answered by the service.
-            let close = [(header::CONNECTION, "close")];
-            (close, Redirect::to("/setup/next")).into_response()
+            to_the_service()
         }
         Err(SetupError::Refused(why)) => {
             tracing::warn!(why, "the GitHub App was not made");
@@ -155,20 +166,11 @@ pub async fn next(State(web): State<Arc<Web>>, visitor: Visitor) -> Response {
     }
     let Ok(slug) = web.app.handle().await else { return refuse(&web, StatusCode::SERVICE_UNAVAILABLE) };
     let reached_at = web.app.store.last_delivery_at().await.ok().flatten();
-    if reached_at.is_none() && !web.has_asked_for_ping.swap(true, Ordering::Relaxed) {
-        // Its first ping came before we knew the secret.
-        if let Err(error) = web.app.github.ask_for_ping().await {
-            tracing::info!(error = %error, "GitHub was not asked for its ping");
-            web.has_asked_for_ping.store(false, Ordering::Relaxed);
-        }
-    }
-    let was_pinged = web.has_asked_for_ping.load(Ordering::Relaxed);
     render(&NextPage {
         frame: Frame::of(&web, &visitor).await,
         install_url: format!("{}/apps/{slug}/installations/new", web.app.github.web_url()),
         slug,
         reached_at: reached_at.map(|at| at.for_people()),
-        was_pinged,
         is_installed,
     })
 }

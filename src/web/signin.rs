@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 
 use super::Web;
 use super::limits::Peer;
-use super::page::{Frame, refuse, render, then};
+use super::page::{Frame, fail, refuse, render, then};
 use super::visitor::{Posted, Visitor, cookie};
 use crate::app::SignInError;
 use crate::app::people::{Departure, Landed, SignInFault};
@@ -109,7 +109,7 @@ async fn refused(web: &Arc<Web>, visitor: &Visitor, next: &str, fault: &SignInFa
             "The provider does not answer now. Try again in a moment.".to_owned()
         }
         SignInFault::Refused(text) => text.clone(),
-        SignInFault::Store(_) | SignInFault::Vault(_) => return refuse(web, StatusCode::SERVICE_UNAVAILABLE),
+        SignInFault::Store(_) | SignInFault::Vault(_) => return fail(web, fault),
     };
     page(web, visitor, next, Some(text)).await
 }
@@ -143,7 +143,9 @@ async fn arrive(
             render(&MergePage { frame, title, account: account.login, there, token, proof })
         }
         // Who did leave from here was counted then.
-        Err(SignInFault::Stale) if !web.tries.allow(peer.client(headers), web.app.clock.now()) => {
+        Err(SignInFault::Stale)
+            if !web.tries.allow(peer.client(headers, &web.client_ip_header), web.app.clock.now()) =>
+        {
             refuse(web, StatusCode::TOO_MANY_REQUESTS)
         }
         Err(fault) => refused(web, &visitor, HOME, &fault).await,
@@ -167,7 +169,7 @@ pub async fn to_github(
     Query(query): Asked,
     headers: HeaderMap,
 ) -> Response {
-    depart(&web, SignInWith::GitHub, &visitor, &query, peer.client(&headers)).await
+    depart(&web, SignInWith::GitHub, &visitor, &query, peer.client(&headers, &web.client_ip_header)).await
 }
 
 pub async fn to_vercel(
@@ -177,7 +179,7 @@ pub async fn to_vercel(
     Query(query): Asked,
     headers: HeaderMap,
 ) -> Response {
-    depart(&web, SignInWith::Vercel, &visitor, &query, peer.client(&headers)).await
+    depart(&web, SignInWith::Vercel, &visitor, &query, peer.client(&headers, &web.client_ip_header)).await
 }
 
 pub async fn from_github(
@@ -204,8 +206,7 @@ pub async fn from_vercel(
 pub async fn signout(State(web): State<Arc<Web>>, posted: Posted) -> Response {
     let (user, session) = (posted.me.person.id, &posted.me.session.id);
     if let Err(error) = web.app.store.end_sessions(user, Some(session)).await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "a session was not ended");
-        return refuse(&web, StatusCode::SERVICE_UNAVAILABLE);
+        return fail(&web, &error);
     }
     let mut response = Redirect::to("/").into_response();
     web.set_cookie(&mut response, &web.session_cookie(), "", 0);
@@ -241,7 +242,7 @@ pub async fn withdraw_push(State(web): State<Arc<Web>>, posted: Posted) -> Respo
             web.app.audit(posted.me.person.id, "withdrew", "pushing to forks").await;
             then("/settings", "withdrawn")
         }
-        Err(_) => refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
+        Err(error) => fail(&web, &error),
     }
 }
 
@@ -251,7 +252,7 @@ pub async fn unlink(State(web): State<Arc<Web>>, posted: Posted) -> Response {
             web.app.audit(posted.me.person.id, "unlinked", SignInWith::Vercel.title()).await;
             then("/settings", "unlinked")
         }
-        Err(_) => refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
+        Err(error) => fail(&web, &error),
     }
 }
 

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 
 use super::Web;
 use super::live_log::MAX_PLACE;
-use super::page::{Frame, refuse, render, then};
+use super::page::{Frame, fail, refuse, render, then};
 use super::tasks::{state_text, title_of};
 use super::visitor::{Me, Posted, Visitor};
 use crate::app::StoreError;
@@ -223,10 +223,7 @@ pub async fn task(
     };
     match page(&web, &visitor, task, &query).await {
         Ok(page) => page,
-        Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a task cannot be shown");
-            refuse(&web, StatusCode::SERVICE_UNAVAILABLE)
-        }
+        Err(error) => fail(&web, &error),
     }
 }
 
@@ -257,7 +254,7 @@ pub async fn cancel(State(web): State<Arc<Web>>, Path(id): Path<String>, posted:
     match web.app.cancel_task(&task, &person).await {
         Ok(true) => then(&page, "cancelling"),
         Ok(false) => then(&page, "no-longer"),
-        Err(_) => refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
+        Err(error) => fail(&web, &error),
     }
 }
 
@@ -268,8 +265,9 @@ pub async fn retry(State(web): State<Arc<Web>>, Path(id): Path<String>, posted: 
         Ok(found) => found,
         Err(refusal) => return refusal,
     };
-    let Ok(delivery) = web.app.ask_for_retry(&task, &person, &once).await else {
-        return refuse(&web, StatusCode::SERVICE_UNAVAILABLE);
+    let delivery = match web.app.ask_for_retry(&task, &person, &once).await {
+        Ok(found) => found,
+        Err(error) => return fail(&web, &error),
     };
     let decided = async {
         loop {

@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use super::Web;
 use super::body::BodyError;
+use super::page::error_id;
 use crate::app::receive::Received;
 use crate::domain::delivery::Delivery;
 use crate::domain::ids::DeliveryId;
 use crate::domain::secret::Secret;
+use crate::domain::text::cut_marked;
 
 /// GitHub waits ten seconds; an answer that is later than this would count as failed anyway.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,10 +35,26 @@ struct Headers {
     length: Option<usize>,
 }
 
-pub async fn receive(State(web): State<Arc<Web>>, request: Request) -> Answer {
-    let answer = answer(&web, request).await;
-    metrics::counter!("hireling_webhooks_total", "status" => answer.0.as_str().to_owned()).increment(1);
-    answer
+pub async fn receive(State(web): State<Arc<Web>>, request: Request) -> Response {
+    let delivery = request.headers().get("x-github-delivery").and_then(|id| id.to_str().ok()).map(ToOwned::to_owned);
+    let (status, text) = answer(&web, request).await;
+    metrics::counter!("hireling_webhooks_total", "status" => status.as_str().to_owned()).increment(1);
+    if status.is_success() {
+        return (status, text).into_response();
+    }
+    // What GitHub shows of the answer leads to the line in the log.
+    let id = error_id(&*web.app.clock);
+    let delivery = delivery.map(|id| cut_marked(&id, 100)).unwrap_or_default();
+    match status.is_server_error() {
+        true => {
+            tracing::warn!(error_id = id, delivery.id = delivery, answer = text.trim_end(), "a delivery was not taken")
+        }
+        false => {
+            // Anybody can send these: they must not fill the log.
+            tracing::debug!(error_id = id, delivery.id = delivery, answer = text.trim_end(), "a delivery was refused")
+        }
+    }
+    (status, format!("{}; error {id}\n", text.trim_end())).into_response()
 }
 
 async fn answer(web: &Web, request: Request) -> Answer {
@@ -52,7 +71,6 @@ async fn answer(web: &Web, request: Request) -> Answer {
         Err(BodyError::NoRoom) => return UNAVAILABLE,
     };
     if !signers.verify(&headers.signature) {
-        tracing::debug!(delivery.id = %headers.id, "a delivery with a bad signature");
         return BAD_SIGNATURE;
     }
     let delivery = Delivery { id: headers.id, event: headers.event, body: held.bytes.clone() };

@@ -1,7 +1,7 @@
 //! Who we are to GitHub: the App's signed token, and from it short tokens, each narrowed to one
 //! repository and to what one kind of call needs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,7 +10,8 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::{Answer, GitHub, GitHubError, Place, Result};
+use super::{Answer, GitHub, GitHubError, Owner, Place, Result};
+use crate::domain::delivery::InstallationState;
 use crate::domain::ids::{InstallationId, Millis, RepositoryId};
 use crate::domain::secret::Secret;
 
@@ -103,9 +104,37 @@ struct Minted {
     expires_at: String,
 }
 
+/// What GitHub says of the App.
+#[derive(Debug, Deserialize)]
+pub struct AboutApp {
+    /// Its name in addresses; its login is this with `[bot]` behind.
+    pub slug: String,
+    /// Level by name.
+    #[serde(default)]
+    pub permissions: BTreeMap<String, String>,
+    #[serde(default)]
+    pub events: Vec<String>,
+    pub owner: Option<Owner>,
+}
+
 #[derive(Deserialize)]
-struct AppAnswer {
-    slug: String,
+struct InstallationAnswer {
+    suspended_at: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct HookConfig {
+    url: Option<String>,
+    #[serde(default)]
+    content_type: String,
+}
+
+/// How GitHub sends deliveries.
+#[derive(Debug)]
+pub struct Webhook {
+    pub url: String,
+    /// As `json`; otherwise as a form, which nobody here reads.
+    pub is_json: bool,
 }
 
 const FRESH: std::time::Duration = std::time::Duration::from_secs(10);
@@ -229,6 +258,33 @@ impl GitHub {
 
     /// The App's name in addresses; its login is this with `[bot]` behind.
     pub async fn app_slug(&self) -> Result<String> {
-        Ok(self.as_app::<(), AppAnswer>(Method::GET, "/app", None).await?.slug)
+        Ok(self.about_app().await?.slug)
+    }
+
+    pub async fn about_app(&self) -> Result<AboutApp> {
+        self.as_app::<(), _>(Method::GET, "/app", None).await
+    }
+
+    /// Whether an account has the App now. Events of it come late, twice, and out of order.
+    pub async fn installation_now(&self, id: InstallationId) -> Result<InstallationState> {
+        let path = format!("/app/installations/{}", id.0);
+        match self.as_app::<(), InstallationAnswer>(Method::GET, &path, None).await {
+            Ok(InstallationAnswer { suspended_at: Some(_) }) => Ok(InstallationState::Suspended),
+            Ok(InstallationAnswer { suspended_at: None }) => Ok(InstallationState::Present),
+            Err(GitHubError::Missing) => Ok(InstallationState::Deleted),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where GitHub sends deliveries; `None`: nowhere.
+    pub async fn webhook(&self) -> Result<Option<Webhook>> {
+        match self.as_app::<(), HookConfig>(Method::GET, "/app/hook/config", None).await {
+            Ok(HookConfig { url, content_type }) => {
+                let is_json = content_type == "json";
+                Ok(url.filter(|url| !url.is_empty()).map(|url| Webhook { url, is_json }))
+            }
+            Err(GitHubError::Missing) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }

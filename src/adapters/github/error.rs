@@ -39,6 +39,11 @@ impl GitHubError {
         matches!(self, Self::Forbidden { message } if message.contains("Resource not accessible"))
     }
 
+    /// GitHub's words for an account that has the App suspended.
+    pub fn is_of_suspension(&self) -> bool {
+        matches!(self, Self::Forbidden { message } if message.contains("suspended"))
+    }
+
     /// What GitHub said, for the person who asked.
     pub fn message(&self) -> String {
         match self {

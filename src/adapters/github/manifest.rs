@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{GitHub, GitHubError, Result};
 use crate::domain::registration::Registration;
 use crate::domain::secret::Secret;
 
@@ -27,12 +26,6 @@ struct Conversion {
     webhook_secret: String,
     client_id: String,
     client_secret: String,
-}
-
-#[derive(Deserialize)]
-struct HookDelivery {
-    id: i64,
-    event: String,
 }
 
 /// Takes the App's secrets. GitHub gives them out for an hour, and only once.
@@ -68,15 +61,4 @@ pub async fn convert(api_url: &str, code: &str) -> std::result::Result<Registere
             client: Some((made.client_id, Secret::new(made.client_secret))),
         },
     })
-}
-
-impl GitHub {
-    /// Has GitHub send its ping again: the first came before we knew the secret it is signed with.
-    pub async fn ask_for_ping(&self) -> Result<()> {
-        let path = "/app/hook/deliveries?per_page=30";
-        let sent: Vec<HookDelivery> = self.as_app::<(), _>(http::Method::GET, path, None).await?;
-        let ping = sent.into_iter().find(|sent| sent.event == "ping").ok_or(GitHubError::Missing)?;
-        let path = format!("/app/hook/deliveries/{}/attempts", ping.id);
-        self.answer_as_app::<()>(http::Method::POST, &path, None).await.map(|_| ())
-    }
 }

@@ -6,6 +6,7 @@ mod around;
 mod auth;
 mod checks;
 mod commits;
+mod deliveries;
 mod downloads;
 mod error;
 mod graphql;
@@ -30,8 +31,10 @@ use crate::domain::ids::{InstallationId, RepositoryId};
 use crate::domain::secret::Secret;
 use crate::ports::clock::Clock;
 
-pub use auth::{AppKey, Scope};
+pub use auth::Webhook;
+pub use auth::{AboutApp, AppKey, Scope};
 pub use commits::{FileContent, NewCommit};
+pub use deliveries::Cursor;
 pub use error::GitHubError;
 pub use manifest::{Registered, convert};
 pub use payload::decode;
@@ -235,6 +238,7 @@ impl GitHub {
                 .await
                 .map_err(|error| GitHubError::Unavailable(format!("the answer broke off: {error}")))?
                 .to_bytes();
+            count(&method, &parts);
             // A 202 is "later", but where a delivery is asked for again.
             let is_later = parts.status == StatusCode::ACCEPTED && !path.ends_with("/attempts");
             if parts.status.is_success() && !is_later {
@@ -255,6 +259,17 @@ impl GitHub {
         let base = self.api_url.path().trim_end_matches('/');
         let path = link.path().strip_prefix(base)?;
         Some(link.query().map_or(path.to_owned(), |query| format!("{path}?{query}")))
+    }
+}
+
+/// GitHub tells with each answer what is left of the hour; the secondary limits it never tells.
+fn count(method: &Method, answer: &http::response::Parts) {
+    let text = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
+    let (method, status) = (method.to_string(), answer.status.as_str().to_owned());
+    metrics::counter!("hireling_github_calls_total", "method" => method, "status" => status).increment(1);
+    let remaining: Option<f64> = text("x-ratelimit-remaining").and_then(|left| left.parse().ok());
+    if let (Some(left), Some(resource)) = (remaining, text("x-ratelimit-resource")) {
+        metrics::gauge!("hireling_github_remaining", "resource" => resource.to_owned()).set(left);
     }
 }
 

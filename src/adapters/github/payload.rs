@@ -4,7 +4,7 @@
 use serde::Deserialize;
 
 use crate::domain::ask::{Ask, PullNow, Reviewer};
-use crate::domain::delivery::{InstallationChange, Notice, Opening, Writing};
+use crate::domain::delivery::{InstallationState, Notice, Opening, Writing};
 use crate::domain::ids::{CommentId, InstallationId, IssueNumber, Millis, RepoName, RepositoryId, UserId};
 use crate::domain::prompt::Quoted;
 use crate::domain::task::{Requester, Subject, Thread};
@@ -124,7 +124,7 @@ pub fn decode(event: &str, body: &[u8]) -> Option<Notice> {
         ask,
         asked_at: time(about.and_then(|about| about.updated_at.as_ref())),
         pull: hook.pull_request.as_ref().map(pull_now),
-        installation_change: installation_change(event, &action),
+        installation_state: installation_state(event, &action),
         thread: thread(&hook),
         opening: about.map(opening),
         sender_is_bot: hook
@@ -234,11 +234,11 @@ fn time(text: Option<&String>) -> Millis {
     text.and_then(|text| Millis::parse_rfc3339(text)).unwrap_or(Millis(0))
 }
 
-fn installation_change(event: &str, action: &str) -> Option<InstallationChange> {
+fn installation_state(event: &str, action: &str) -> Option<InstallationState> {
     match (event, action) {
-        ("installation", "created" | "unsuspend" | "new_permissions_accepted") => Some(InstallationChange::Present),
-        ("installation", "suspend") => Some(InstallationChange::Suspended),
-        ("installation", "deleted") => Some(InstallationChange::Deleted),
+        ("installation", "created" | "unsuspend" | "new_permissions_accepted") => Some(InstallationState::Present),
+        ("installation", "suspend") => Some(InstallationState::Suspended),
+        ("installation", "deleted") => Some(InstallationState::Deleted),
         _ => None,
     }
 }

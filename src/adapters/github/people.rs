@@ -10,10 +10,10 @@ use crate::domain::permission::Permission;
 
 /// What the App is asked about people, besides what `Scope` names: of an organization, and of who
 /// signs in.
-pub const ABOUT_PEOPLE: [(&str, &str); 2] = [("members", "read"), ("email_addresses", "read")];
+pub const ABOUT_PEOPLE: [(&str, &str); 2] = [("members", "read"), ("emails", "read")];
 
 /// Who owns the App.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Owner {
     pub id: UserId,
     pub login: String,
@@ -29,8 +29,6 @@ struct PermissionAnswer {
 #[derive(Deserialize)]
 struct UserAnswer {
     id: i64,
-    #[serde(default)]
-    login: String,
 }
 
 #[derive(Deserialize)]
@@ -50,11 +48,6 @@ struct RepositoriesAnswer {
 struct RepositoryName {
     id: i64,
     full_name: String,
-}
-
-#[derive(Deserialize)]
-struct AppAnswer {
-    owner: Option<UserAnswer>,
 }
 
 impl PermissionAnswer {
@@ -114,11 +107,5 @@ impl GitHub {
         let answer: RepositoriesAnswer = self.send::<()>(&token.value, Method::GET, path, None).await?.json()?;
         let found = answer.repositories.into_iter().map(|one| (RepositoryId(one.id), one.full_name));
         Ok((found.collect(), answer.total_count))
-    }
-
-    pub async fn app_owner(&self) -> Result<Owner> {
-        let answer: AppAnswer = self.as_app::<(), _>(Method::GET, "/app", None).await?;
-        let owner = answer.owner.ok_or(GitHubError::Missing)?;
-        Ok(Owner { id: UserId(owner.id), login: owner.login })
     }
 }

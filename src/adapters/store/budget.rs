@@ -1,7 +1,7 @@
 //! The write budget (design D9): GitHub allows an App 80 content-creating calls a minute and 500 an
 //! hour per installation. Every write asks here first; progress leaves a reserve for results.
 
-use super::{Result, Store, in_tx};
+use super::{Result, Store, in_tx, read};
 use crate::domain::ids::{InstallationId, Millis};
 
 const PER_MINUTE: i64 = 80;
@@ -16,6 +16,8 @@ pub enum Purpose {
     Courtesy,
     /// A commit, a pull request, the last word of a status comment.
     Result,
+    /// Asking GitHub to send a delivery again: 5 of 900 points that an App has a minute.
+    Redelivery,
 }
 
 impl Purpose {
@@ -25,6 +27,7 @@ impl Purpose {
             Self::Progress => (PER_MINUTE / 2, PER_HOUR / 2),
             Self::Courtesy => (PER_MINUTE * 3 / 4, PER_HOUR * 3 / 4),
             Self::Result => (PER_MINUTE, PER_HOUR),
+            Self::Redelivery => (150, 2_000),
         }
     }
 }
@@ -36,6 +39,19 @@ pub enum Verdict {
 }
 
 impl Store {
+    /// Writes of the last hour by the account that wrote most; GitHub allows each 500.
+    pub async fn most_writes_of_the_hour(&self, now: Millis) -> Result<i64> {
+        Ok(read!(self, |pool| {
+            sqlx::query_scalar(
+                "SELECT CAST(coalesce(max(writes), 0) AS BIGINT) FROM (SELECT sum(writes) AS writes FROM write_budget \
+                 WHERE minute > $1 AND installation_id > 0 GROUP BY installation_id) h",
+            )
+            .bind(now.0.div_euclid(60_000) - 60)
+            .fetch_one(pool)
+            .await
+        })?)
+    }
+
     /// Takes one write out of the budget, or tells when to ask again.
     pub async fn take_write(&self, installation: InstallationId, purpose: Purpose, now: Millis) -> Result<Verdict> {
         let minute = now.0.div_euclid(60_000);

@@ -6,6 +6,12 @@ use crate::domain::connector::{Connector, Transport};
 use crate::domain::ids::{InstallationId, Millis, UserId};
 use crate::domain::key::KeyOwner;
 
+macro_rules! connector_columns {
+    () => {
+        "id, owner_kind, owner_id, name, transport, sealed, is_enabled, saved_at"
+    };
+}
+
 row!(ConnectorRow {
     id: String,
     owner_kind: String,
@@ -65,11 +71,15 @@ impl Store {
     /// Those of one owner alone.
     pub async fn connectors_owned_by(&self, owner: KeyOwner) -> Result<Vec<Connector>> {
         let rows: Vec<ConnectorRow> = read!(self, |pool| {
-            sqlx::query_as("SELECT * FROM connectors WHERE owner_kind = $1 AND owner_id = $2 ORDER BY name")
-                .bind(owner.kind())
-                .bind(owner.id())
-                .fetch_all(pool)
-                .await
+            sqlx::query_as(concat!(
+                "SELECT ",
+                connector_columns!(),
+                " FROM connectors WHERE owner_kind = $1 AND owner_id = $2 ORDER BY name"
+            ))
+            .bind(owner.kind())
+            .bind(owner.id())
+            .fetch_all(pool)
+            .await
         })?;
         rows.into_iter().map(ConnectorRow::connector).collect()
     }
@@ -77,10 +87,12 @@ impl Store {
     /// Those of a person and of an installation, switched off or not.
     pub async fn connectors_of(&self, person: UserId, installation: InstallationId) -> Result<Vec<Connector>> {
         let rows: Vec<ConnectorRow> = read!(self, |pool| {
-            sqlx::query_as(
-                "SELECT * FROM connectors WHERE (owner_kind = 'person' AND owner_id = $1) \
-                 OR (owner_kind = 'installation' AND owner_id = $2) ORDER BY name",
-            )
+            sqlx::query_as(concat!(
+                "SELECT ",
+                connector_columns!(),
+                " FROM connectors WHERE (owner_kind = 'person' AND owner_id = $1) \
+                 OR (owner_kind = 'installation' AND owner_id = $2) ORDER BY name"
+            ))
             .bind(person.0)
             .bind(installation.0)
             .fetch_all(pool)
@@ -92,12 +104,16 @@ impl Store {
     /// The owner's one of this name.
     pub async fn connector(&self, owner: KeyOwner, name: &str) -> Result<Option<Connector>> {
         let row: Option<ConnectorRow> = read!(self, |pool| {
-            sqlx::query_as("SELECT * FROM connectors WHERE owner_kind = $1 AND owner_id = $2 AND name = $3")
-                .bind(owner.kind())
-                .bind(owner.id())
-                .bind(name)
-                .fetch_optional(pool)
-                .await
+            sqlx::query_as(concat!(
+                "SELECT ",
+                connector_columns!(),
+                " FROM connectors WHERE owner_kind = $1 AND owner_id = $2 AND name = $3"
+            ))
+            .bind(owner.kind())
+            .bind(owner.id())
+            .bind(name)
+            .fetch_optional(pool)
+            .await
         })?;
         row.map(ConnectorRow::connector).transpose()
     }
@@ -133,11 +149,15 @@ impl Store {
     /// Every connector, in pages by id: for sealing them anew.
     pub async fn connectors_after(&self, id: &str, limit: i64) -> Result<Vec<Connector>> {
         let rows: Vec<ConnectorRow> = read!(self, |pool| {
-            sqlx::query_as("SELECT * FROM connectors WHERE id > $1 ORDER BY id LIMIT $2")
-                .bind(id)
-                .bind(limit)
-                .fetch_all(pool)
-                .await
+            sqlx::query_as(concat!(
+                "SELECT ",
+                connector_columns!(),
+                " FROM connectors WHERE id > $1 ORDER BY id LIMIT $2"
+            ))
+            .bind(id)
+            .bind(limit)
+            .fetch_all(pool)
+            .await
         })?;
         rows.into_iter().map(ConnectorRow::connector).collect()
     }

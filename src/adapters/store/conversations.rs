@@ -1,6 +1,6 @@
 //! What was said in the tasks of a thread, and the agents' own records of it.
 
-use super::rows::{TaskRow, row};
+use super::rows::{TaskRow, row, task_columns};
 use super::{Lease, Result, Store, in_tx, read, write};
 use crate::domain::ids::{CommentId, Millis, RunId, TaskId};
 use crate::domain::prompt::Said;
@@ -21,11 +21,13 @@ impl Store {
     /// same comment stand beside it, not before.
     pub async fn earlier_tasks(&self, task: &Task, limit: i64) -> Result<Vec<Task>> {
         let rows: Vec<TaskRow> = read!(self, |pool| {
-            sqlx::query_as(
-                "SELECT * FROM tasks WHERE repository_id = $1 AND issue_number = $2 AND agent = $3 \
+            sqlx::query_as(concat!(
+                "SELECT ",
+                task_columns!(),
+                " FROM tasks WHERE repository_id = $1 AND issue_number = $2 AND agent = $3 \
                  AND state NOT IN ('queued', 'running') AND delivery_guid <> $4 \
-                 AND seq < (SELECT n.seq FROM tasks n WHERE n.id = $5) ORDER BY seq DESC LIMIT $6",
-            )
+                 AND seq < (SELECT n.seq FROM tasks n WHERE n.id = $5) ORDER BY seq DESC LIMIT $6"
+            ))
             .bind(task.thread.repository.0)
             .bind(task.thread.issue.0)
             .bind(&task.agent)
@@ -41,10 +43,12 @@ impl Store {
     /// Tasks of the same command for other agents.
     pub async fn tasks_beside(&self, task: &Task) -> Result<Vec<Task>> {
         let rows: Vec<TaskRow> = read!(self, |pool| {
-            sqlx::query_as(
-                "SELECT * FROM tasks WHERE repository_id = $1 AND issue_number = $2 AND delivery_guid = $3 \
-                 AND agent <> $4 AND request = $5 ORDER BY seq",
-            )
+            sqlx::query_as(concat!(
+                "SELECT ",
+                task_columns!(),
+                " FROM tasks WHERE repository_id = $1 AND issue_number = $2 AND delivery_guid = $3 \
+                 AND agent <> $4 AND request = $5 ORDER BY seq"
+            ))
             .bind(task.thread.repository.0)
             .bind(task.thread.issue.0)
             .bind(&task.delivery.0)

@@ -78,6 +78,13 @@ pub struct PendingDelivery {
     pub body: Vec<u8>,
 }
 
+impl PendingDelivery {
+    /// Its own among all, also of those that were forgotten: SQLite gives numbers of rows again.
+    pub fn key(&self) -> String {
+        format!("{}-{}", self.seq, self.received_at.0)
+    }
+}
+
 /// What became of a delivery, and what is to be said about it.
 #[derive(Debug)]
 pub struct Decision<'a> {
@@ -213,7 +220,7 @@ impl Store {
     /// Takes stored deliveries to decide on. Until `again_at` nobody else takes them.
     pub async fn claim_pending(&self, now: Millis, again_at: Millis) -> Result<Vec<PendingDelivery>> {
         // Most of the time there is none, and then nothing is written.
-        if self.next_pending_at().await?.is_none_or(|at| at > now) {
+        if self.next_pending_after(None).await?.is_none_or(|at| at > now) {
             return Ok(Vec::new());
         }
         let sql = self.db.dialect().claim_pending;
@@ -250,12 +257,15 @@ impl Store {
         let found: Option<(String, Option<Vec<u8>>)> = read!(self, |pool| {
             sqlx::query_as("SELECT event, body FROM deliveries WHERE guid = $1").bind(&id.0).fetch_optional(pool).await
         })?;
-        found.map(|(event, body)| Ok((event, unpack(body.as_deref(), &id.0)?))).transpose()
+        let Some((event, Some(body))) = found else { return Ok(None) };
+        Ok(Some((event, unpack(Some(&body), &id.0)?)))
     }
 
-    /// When the next undecided delivery is due; `None`: there is none.
-    pub async fn next_pending_at(&self) -> Result<Option<Millis>> {
-        let at: Option<i64> = read!(self, |pool| { sqlx::query_scalar(lists::NEXT_PENDING).fetch_one(pool).await })?;
+    /// When the next undecided delivery is due, of those that are due after a moment; `None`: there is none.
+    pub async fn next_pending_after(&self, after: Option<Millis>) -> Result<Option<Millis>> {
+        let at: Option<i64> = read!(self, |pool| {
+            sqlx::query_scalar(lists::NEXT_PENDING).bind(after.map_or(-1, |at| at.0)).fetch_one(pool).await
+        })?;
         Ok(at.map(Millis))
     }
 
@@ -270,6 +280,12 @@ impl Store {
                 .map(|done| done.rows_affected())
         })?;
         Ok(())
+    }
+
+    /// Gives claimed deliveries back, but for those that were decided or put off meanwhile. `claimed`: row, and until when.
+    pub async fn give_back_deliveries(&self, claimed: &[(i64, Millis)], due_at: Millis) -> Result<()> {
+        let sql = "UPDATE deliveries SET decide_at = $3 WHERE seq = $1 AND decide_at = $2";
+        self.give_back(sql, claimed, due_at).await
     }
 
     /// Records a decision that makes no task. False: it was decided meanwhile.

@@ -1,6 +1,7 @@
 //! The few statements on which SQLite and PostgreSQL differ.
 
 use super::Db;
+use super::rows::task_columns;
 
 /// Statements of one engine.
 pub(super) struct Dialect {
@@ -8,6 +9,7 @@ pub(super) struct Dialect {
     pub claim_expired: &'static str,
     pub claim_pending: &'static str,
     pub claim_due: &'static str,
+    pub claim_missed: &'static str,
     pub renew: &'static str,
     /// Tasks queued or running in a repository, by the index that holds no others.
     pub count_open: &'static str,
@@ -50,7 +52,8 @@ macro_rules! claim_queued {
             "  AND NOT EXISTS (SELECT 1 FROM tasks o WHERE o.repository_id = t.repository_id",
             "   AND o.issue_number = t.issue_number AND o.state IN ('queued', 'running') AND o.seq < t.seq)",
             "  ORDER BY t.seq LIMIT 1 ", $lock, ")",
-            " RETURNING *"
+            " RETURNING ",
+            task_columns!()
         )
     };
 }
@@ -67,7 +70,8 @@ macro_rules! claim_expired {
             $now,
             " ORDER BY lease_until LIMIT 1 ",
             $lock,
-            ") RETURNING *"
+            ") RETURNING ",
+            task_columns!()
         )
     };
 }
@@ -83,12 +87,19 @@ macro_rules! renew {
     };
 }
 
+/// Deliveries that wait for a decision, but for those behind an earlier one of their thread that is claimed or put off. A
+/// push waits for further ones by wish, and holds up nobody.
 macro_rules! claim_pending {
     ($lock:literal) => {
         concat!(
             "UPDATE deliveries SET decide_at = $2, attempts = attempts + 1 WHERE seq IN (",
-            "SELECT seq FROM deliveries WHERE decide_at IS NOT NULL AND decide_at <= $1 ORDER BY decide_at, seq LIMIT 64 ",
-            $lock, ") RETURNING seq, guid, meaning, event, received_at, attempts, repository_id, issue_number, body"
+            "SELECT d.seq FROM deliveries d WHERE d.decide_at IS NOT NULL AND d.decide_at <= $1",
+            " AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.repository_id = d.repository_id",
+            "  AND e.issue_number = d.issue_number AND e.decide_at IS NOT NULL AND e.seq < d.seq",
+            "  AND (e.decide_at > $1 OR e.decide_at > d.decide_at) AND e.action <> 'synchronize')",
+            " ORDER BY d.decide_at, d.seq LIMIT 64 ",
+            $lock,
+            ") RETURNING seq, guid, meaning, event, received_at, attempts, repository_id, issue_number, body"
         )
     };
 }
@@ -105,7 +116,24 @@ macro_rules! claim_due {
             "  AND (e.is_final OR NOT x.is_final))",
             " ORDER BY x.due_at, x.seq LIMIT 32 ",
             $lock,
-            ") RETURNING seq, attempts, created_at, effect"
+            ") RETURNING seq, attempts, times_missing, created_at, effect"
+        )
+    };
+}
+
+/// The missed delivery that is due longest, unless it came meanwhile. It is waited for a minute, then four times as
+/// long each time, about an hour at most; if it was sent before `$2`, it is asked for no more.
+macro_rules! claim_missed {
+    ($lock:literal) => {
+        concat!(
+            "UPDATE missed_deliveries SET asks = asks + 1,",
+            " ask_at = CASE WHEN sent_at >= $2",
+            " THEN $1 + (60000 << CAST(CASE WHEN asks < 3 THEN 2 * asks ELSE 6 END AS INTEGER)) END WHERE guid IN (",
+            "SELECT m.guid FROM missed_deliveries m WHERE m.ask_at IS NOT NULL AND m.ask_at <= $1",
+            " AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.guid = m.guid)",
+            " ORDER BY m.ask_at, m.sent_at, m.attempt LIMIT 1 ",
+            $lock,
+            ") RETURNING guid, attempt"
         )
     };
 }
@@ -115,6 +143,7 @@ static SQLITE: Dialect = Dialect {
     claim_expired: claim_expired!("CAST(unixepoch('subsec') * 1000 AS INTEGER)", ""),
     claim_pending: claim_pending!(""),
     claim_due: claim_due!(""),
+    claim_missed: claim_missed!(""),
     renew: renew!("CAST(unixepoch('subsec') * 1000 AS INTEGER)"),
     // Without statistics SQLite would read every task the repository ever had.
     count_open: "SELECT count(*) FROM tasks INDEXED BY tasks_open_thread \
@@ -127,6 +156,7 @@ static POSTGRES: Dialect = Dialect {
     claim_expired: claim_expired!("(extract(epoch from clock_timestamp()) * 1000)::bigint", "FOR UPDATE SKIP LOCKED"),
     claim_pending: claim_pending!("FOR UPDATE SKIP LOCKED"),
     claim_due: claim_due!("FOR UPDATE SKIP LOCKED"),
+    claim_missed: claim_missed!("FOR UPDATE SKIP LOCKED"),
     renew: renew!("(extract(epoch from clock_timestamp()) * 1000)::bigint"),
     count_open: "SELECT count(*) FROM tasks WHERE repository_id = $1 AND state IN ('queued', 'running')",
     lock_repository: "SELECT pg_advisory_xact_lock($1)",

@@ -6,6 +6,12 @@ use crate::domain::agent::Provider;
 use crate::domain::ids::{InstallationId, Millis, UserId};
 use crate::domain::key::{KeyId, KeyOwner, StoredKey};
 
+macro_rules! key_columns {
+    () => {
+        "id, owner_kind, owner_id, provider, sealed, fingerprint, saved_at, used_at"
+    };
+}
+
 row!(KeyRow {
     id: String,
     owner_kind: String,
@@ -68,10 +74,12 @@ impl Store {
     /// The keys of a person and of an installation.
     pub async fn keys_of(&self, person: UserId, installation: InstallationId) -> Result<Vec<StoredKey>> {
         let rows: Vec<KeyRow> = read!(self, |pool| {
-            sqlx::query_as(
-                "SELECT * FROM keys WHERE (owner_kind = 'person' AND owner_id = $1) \
-                 OR (owner_kind = 'installation' AND owner_id = $2)",
-            )
+            sqlx::query_as(concat!(
+                "SELECT ",
+                key_columns!(),
+                " FROM keys WHERE (owner_kind = 'person' AND owner_id = $1) \
+                 OR (owner_kind = 'installation' AND owner_id = $2)"
+            ))
             .bind(person.0)
             .bind(installation.0)
             .fetch_all(pool)
@@ -83,18 +91,25 @@ impl Store {
     /// Those of one owner alone.
     pub async fn keys_owned_by(&self, owner: KeyOwner) -> Result<Vec<StoredKey>> {
         let rows: Vec<KeyRow> = read!(self, |pool| {
-            sqlx::query_as("SELECT * FROM keys WHERE owner_kind = $1 AND owner_id = $2 ORDER BY provider")
-                .bind(owner.kind())
-                .bind(owner.id())
-                .fetch_all(pool)
-                .await
+            sqlx::query_as(concat!(
+                "SELECT ",
+                key_columns!(),
+                " FROM keys WHERE owner_kind = $1 AND owner_id = $2 ORDER BY provider"
+            ))
+            .bind(owner.kind())
+            .bind(owner.id())
+            .fetch_all(pool)
+            .await
         })?;
         rows.into_iter().map(KeyRow::key).collect()
     }
 
     pub async fn key(&self, id: &KeyId) -> Result<Option<StoredKey>> {
         let row: Option<KeyRow> = read!(self, |pool| {
-            sqlx::query_as("SELECT * FROM keys WHERE id = $1").bind(&id.0).fetch_optional(pool).await
+            sqlx::query_as(concat!("SELECT ", key_columns!(), " FROM keys WHERE id = $1"))
+                .bind(&id.0)
+                .fetch_optional(pool)
+                .await
         })?;
         row.map(KeyRow::key).transpose()
     }
@@ -127,7 +142,7 @@ impl Store {
     /// Every key, in pages by id: for sealing them anew.
     pub async fn keys_after(&self, id: &str, limit: i64) -> Result<Vec<StoredKey>> {
         let rows: Vec<KeyRow> = read!(self, |pool| {
-            sqlx::query_as("SELECT * FROM keys WHERE id > $1 ORDER BY id LIMIT $2")
+            sqlx::query_as(concat!("SELECT ", key_columns!(), " FROM keys WHERE id > $1 ORDER BY id LIMIT $2"))
                 .bind(id)
                 .bind(limit)
                 .fetch_all(pool)

@@ -1,16 +1,25 @@
 //! The statements behind every list, with the index that each has to use: a page costs the same
 //! whatever the table holds. A test asks both engines for their plans.
 
+use super::rows::task_columns;
 use crate::domain::listing::{DeliveryFilter, TaskFilter};
 
 /// Newest tasks before a key.
-pub(super) const TASKS: &str = "SELECT * FROM tasks WHERE seq < $1 ORDER BY seq DESC LIMIT $2";
+pub(super) const TASKS: &str =
+    concat!("SELECT ", task_columns!(), " FROM tasks WHERE seq < $1 ORDER BY seq DESC LIMIT $2");
 pub(super) const TASKS_OF_REPOSITORY: &str =
-    "SELECT * FROM tasks WHERE repository_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3";
-pub(super) const TASKS_OF_THREAD: &str =
-    "SELECT * FROM tasks WHERE repository_id = $1 AND issue_number = $2 ORDER BY seq DESC LIMIT $3";
-pub(super) const OPEN_TASKS_OF_THREAD: &str = "SELECT * FROM tasks WHERE repository_id = $1 AND issue_number = $2 \
-     AND state IN ('queued', 'running') ORDER BY seq";
+    concat!("SELECT ", task_columns!(), " FROM tasks WHERE repository_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3");
+pub(super) const TASKS_OF_THREAD: &str = concat!(
+    "SELECT ",
+    task_columns!(),
+    " FROM tasks WHERE repository_id = $1 AND issue_number = $2 ORDER BY seq DESC LIMIT $3"
+);
+pub(super) const OPEN_TASKS_OF_THREAD: &str = concat!(
+    "SELECT ",
+    task_columns!(),
+    " FROM tasks WHERE repository_id = $1 AND issue_number = $2 \
+     AND state IN ('queued', 'running') ORDER BY seq"
+);
 pub(super) const LEDGER_OF_THREAD: &str = "SELECT received_at, sender, decision, facts FROM deliveries \
      WHERE repository_id = $1 AND issue_number = $2 AND meaning IS NOT NULL ORDER BY seq DESC LIMIT $3";
 pub(super) const LOG_CHUNKS: &str =
@@ -18,15 +27,19 @@ pub(super) const LOG_CHUNKS: &str =
 /// The chunks that begin before a line, newest first.
 pub(super) const LOG_CHUNKS_BEFORE: &str =
     "SELECT seq, at, body FROM log_entries WHERE task_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT 16";
-pub(super) const NEXT_EFFECT: &str = "SELECT min(due_at) FROM outbox WHERE due_at IS NOT NULL";
-pub(super) const NEXT_PENDING: &str = "SELECT min(decide_at) FROM deliveries WHERE decide_at IS NOT NULL";
+pub(super) const NEXT_EFFECT: &str = "SELECT min(due_at) FROM outbox WHERE due_at > $1";
+pub(super) const NEXT_PENDING: &str = "SELECT min(decide_at) FROM deliveries WHERE decide_at > $1";
+
+pub(super) const NEXT_MISSED: &str = "SELECT min(ask_at) FROM missed_deliveries WHERE ask_at IS NOT NULL";
+pub(super) const MISSED: &str = "SELECT guid, event, status, sent_at, asks, ask_at, arrived_at FROM missed_deliveries \
+     ORDER BY sent_at DESC LIMIT $1";
 
 /// Tasks by what is asked for, each through the index that leaves least. `$1` before, `$2` from, `$3` how
 /// many, `$4` repository, `$5` requester, `$6` agent, `$7` state, `$8` a pattern.
 macro_rules! find_tasks {
     ($by:literal) => {
         concat!(
-            "SELECT * FROM tasks WHERE ",
+            "SELECT ", task_columns!(), " FROM tasks WHERE ",
             $by,
             "seq < $1 AND seq > $2 AND ($4 IS NULL OR lower(repository) = lower($4))",
             " AND ($5 IS NULL OR lower(requester) = lower($5)) AND ($6 IS NULL OR agent = $6) AND ($7 IS NULL OR state = $7)",
@@ -80,7 +93,7 @@ pub(super) fn find_deliveries(filter: &DeliveryFilter) -> &'static str {
 
 /// What the list is, its statement, and a word that the plan has to hold: on PostgreSQL the name of
 /// an index, on SQLite that or the key of the table itself.
-pub const LISTS: [(&str, &str, [&str; 2]); 16] = [
+pub const LISTS: [(&str, &str, [&str; 2]); 18] = [
     ("tasks", TASKS, ["tasks_pkey", "INTEGER PRIMARY KEY"]),
     ("tasks of a repository", TASKS_OF_REPOSITORY, ["tasks_repository", "tasks_repository"]),
     ("tasks of a thread", TASKS_OF_THREAD, ["tasks_thread", "tasks_thread"]),
@@ -97,4 +110,6 @@ pub const LISTS: [(&str, &str, [&str; 2]); 16] = [
     ("deliveries of a kind", DELIVERIES_BY_CODE, ["deliveries_decision", "deliveries_decision"]),
     ("effects", NEXT_EFFECT, ["outbox_due", "outbox_due"]),
     ("deliveries", NEXT_PENDING, ["deliveries_pending", "deliveries_pending"]),
+    ("missed deliveries that are due", NEXT_MISSED, ["missed_deliveries_due", "missed_deliveries_due"]),
+    ("missed deliveries", MISSED, ["missed_deliveries_sent", "missed_deliveries_sent"]),
 ];

@@ -60,23 +60,13 @@ pub(super) fn unpack(row: &ChunkRow, task: &TaskId) -> Result<Vec<LogEntry>> {
         .collect())
 }
 
-/// Appends in a transaction. Gives the number of the next line; `None`: the lease is lost. An append
+/// Appends in a transaction. Gives the number of the first line; `None`: the lease is lost. An append
 /// whose acknowledgement was lost is met again at a position that has moved on, and is not repeated.
 macro_rules! lines_in {
     ($conn:ident, $one:expr) => {{
         let one: &Append = $one;
-        let is_new = sqlx::query(
-            "UPDATE runs SET stdout_at = $2, stderr_at = $3 WHERE id = $1 AND stdout_at = $4 AND stderr_at = $5",
-        )
-        .bind(&one.run.0)
-        .bind(one.read_to.stdout)
-        .bind(one.read_to.stderr)
-        .bind(one.read_from.stdout)
-        .bind(one.read_from.stderr)
-        .execute(&mut *$conn)
-        .await?
-        .rows_affected()
-            == 1;
+        // First, for it holds the lease till the end: a position must not move without its lines, and whoever waits here
+        // for the same append sees below that it is done.
         let next: Option<i64> = sqlx::query_scalar(
             "UPDATE tasks SET next_log_seq = next_log_seq + $4 \
              WHERE id = $1 AND lease_owner = $2 AND fence = $3 AND state = 'running' RETURNING next_log_seq",
@@ -84,23 +74,48 @@ macro_rules! lines_in {
         .bind(&one.lease.task.0)
         .bind(&one.lease.owner)
         .bind(one.lease.fence)
-        .bind(if is_new { one.count } else { 0 })
+        .bind(one.count)
         .fetch_optional(&mut *$conn)
         .await?;
-        if let Some(next) = next.filter(|_| is_new && one.count > 0) {
-            sqlx::query(
-                "INSERT INTO log_entries (task_id, seq, lines, run_id, at, body) VALUES ($1, $2, $3, $4, $5, $6)",
+        let is_new = next.is_some()
+            && sqlx::query(
+                "UPDATE runs SET stdout_at = $2, stderr_at = $3 WHERE id = $1 AND stdout_at = $4 AND stderr_at = $5",
             )
-            .bind(&one.lease.task.0)
-            .bind(next - one.count)
-            .bind(one.count)
             .bind(&one.run.0)
-            .bind(one.at.0)
-            .bind(&one.body)
+            .bind(one.read_to.stdout)
+            .bind(one.read_to.stderr)
+            .bind(one.read_from.stdout)
+            .bind(one.read_from.stderr)
             .execute(&mut *$conn)
-            .await?;
+            .await?
+            .rows_affected()
+                == 1;
+        let first = next.map(|next| next - one.count);
+        match first {
+            Some(first) if is_new && one.count > 0 => {
+                sqlx::query(
+                    "INSERT INTO log_entries (task_id, seq, lines, run_id, at, body) VALUES ($1, $2, $3, $4, $5, $6)",
+                )
+                .bind(&one.lease.task.0)
+                .bind(first)
+                .bind(one.count)
+                .bind(&one.run.0)
+                .bind(one.at.0)
+                .bind(&one.body)
+                .execute(&mut *$conn)
+                .await?;
+                Some(first)
+            }
+            Some(first) if !is_new => {
+                sqlx::query("UPDATE tasks SET next_log_seq = $2 WHERE id = $1")
+                    .bind(&one.lease.task.0)
+                    .bind(first)
+                    .execute(&mut *$conn)
+                    .await?;
+                Some(first - one.count)
+            }
+            first => first,
         }
-        next
     }};
 }
 
@@ -190,11 +205,7 @@ impl Store {
         Ok(in_tx!(self, |conn| {
             let mut firsts = Vec::with_capacity(batch.len());
             for one in batch {
-                let Some(next) = lines_in!(conn, one) else {
-                    firsts.push(None);
-                    continue;
-                };
-                firsts.push(Some(next - one.count));
+                firsts.push(lines_in!(conn, one));
             }
             firsts
         }))

@@ -3,6 +3,7 @@
 //! One SQL text serves SQLite and PostgreSQL; `dialect.rs` holds the few statements that differ.
 
 mod admission;
+mod backup;
 mod budget;
 mod connectors;
 mod conversations;
@@ -15,11 +16,14 @@ mod keys;
 mod ledger;
 mod lists;
 mod log_entries;
+mod missed;
+mod notices;
 mod open;
 mod outbox;
 mod people;
 mod policies;
 mod push_permits;
+mod retention;
 mod rows;
 mod runs;
 mod sessions;
@@ -38,19 +42,30 @@ pub use deliveries::{Decision, KeptDelivery, LedgerRow, PendingDelivery, Stored}
 pub use grants::{Granted, NewGrant};
 pub use lists::LISTS;
 pub use log_entries::Append;
+pub use notices::Listener;
 pub use open::{Access, Location};
 pub use outbox::DueEffect;
 pub use people::Resealed;
+pub use retention::Old;
 pub use runs::Standing;
 pub use snapshots::Snapshot;
-pub use tasks::{Asked, Claimed, Lease, TaskPage};
+pub use tasks::{Asked, Claimed, Lease, Stopped, TaskPage};
 
 /// An open database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     db: Db,
+    /// PostgreSQL past a transaction pooler.
+    direct_url: Option<crate::domain::secret::Secret>,
     /// Held as long as the store lives: a second service on the same SQLite file is refused.
     _file_lock: Option<Arc<std::fs::File>>,
+}
+
+/// How many connections are open, and how many of them wait for work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    pub open: u32,
+    pub idle: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -66,8 +81,11 @@ enum Db {
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("the database cannot be used now")]
-    Unavailable(#[source] sqlx::Error),
+    #[error("the database cannot be used now: {0}")]
+    Unavailable(sqlx::Error),
+    /// Whether it took effect is unknown.
+    #[error("the database did not answer in time")]
+    Silent,
     /// A row that this program cannot have written.
     #[error("{table}.{column} of {id} holds something unreadable")]
     Corrupt { table: &'static str, column: &'static str, id: String },
@@ -138,12 +156,15 @@ macro_rules! in_tx {
 
 pub(crate) use {in_tx, read, write};
 
+/// A process that freezes inside a transaction must not hold up the others (fault F46), nor one that waits for it.
+const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '20s'; SET LOCAL lock_timeout = '10s'";
+
 /// Begins a transaction in a task of its own. sqlx 0.9 does not notice when the future of a BEGIN is
 /// dropped after it was sent: the connection would go back to the pool inside the transaction, and
 /// whoever takes it next would write what is never committed.
 async fn begin(pool: &PgPool) -> sqlx::Result<sqlx::Transaction<'static, sqlx::Postgres>> {
     let pool = pool.clone();
-    match tokio::spawn(async move { pool.begin().await }).await {
+    match tokio::spawn(async move { pool.begin_with(BEGIN).await }).await {
         Ok(begun) => begun,
         Err(_) => Err(sqlx::Error::WorkerCrashed),
     }
@@ -158,9 +179,33 @@ impl Store {
         }
     }
 
+    /// Connections of this process to the database.
+    pub fn connections(&self) -> Connections {
+        let of = |open: u32, idle: usize| Connections { open, idle: u32::try_from(idle).unwrap_or(u32::MAX) };
+        match &self.db {
+            Db::Lite { read, write } => of(read.size() + write.size(), read.num_idle() + write.num_idle()),
+            Db::Pg(pool) => of(pool.size(), pool.num_idle()),
+        }
+    }
+
     /// One cheap question, to see whether the database answers.
     pub async fn ping(&self) -> Result<()> {
         read!(self, |pool| sqlx::query("SELECT 1").execute(pool).await.map(|_| ()))?;
+        Ok(())
+    }
+
+    /// One small row, to see whether anything can be stored.
+    pub async fn try_to_write(&self, now: crate::domain::ids::Millis) -> Result<()> {
+        write!(self, |pool| {
+            sqlx::query(
+                "INSERT INTO done_through (name, at) VALUES ('written', $1) \
+                 ON CONFLICT (name) DO UPDATE SET at = excluded.at",
+            )
+            .bind(now.0)
+            .execute(pool)
+            .await
+            .map(|_| ())
+        })?;
         Ok(())
     }
 

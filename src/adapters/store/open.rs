@@ -5,10 +5,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::SqlSafeStr;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection as _, SqlSafeStr, SqliteConnection};
 
 use super::{Db, Result, Store, StoreError};
 use crate::domain::secret::Secret;
@@ -19,7 +19,7 @@ pub enum Location {
     Sqlite(std::path::PathBuf),
     Postgres {
         url: Secret,
-        /// Past a transaction pooler: for migrations.
+        /// Past a transaction pooler: for migrations and for what processes tell each other.
         direct_url: Secret,
     },
 }
@@ -44,7 +44,7 @@ macro_rules! migrations {
         [$(($name, include_str!(concat!("../../../migrations/", $engine, "/", $name, ".sql")))),*]
     };
 }
-const SQLITE: [(&str, &str); 8] = migrations!(
+const SQLITE: [(&str, &str); 9] = migrations!(
     "sqlite",
     [
         "0001_init",
@@ -54,10 +54,11 @@ const SQLITE: [(&str, &str); 8] = migrations!(
         "0005_connectors",
         "0006_people",
         "0007_policies",
-        "0008_push_permits"
+        "0008_push_permits",
+        "0009_missed_deliveries"
     ]
 );
-const POSTGRES: [(&str, &str); 8] = migrations!(
+const POSTGRES: [(&str, &str); 9] = migrations!(
     "postgres",
     [
         "0001_init",
@@ -67,7 +68,8 @@ const POSTGRES: [(&str, &str); 8] = migrations!(
         "0005_connectors",
         "0006_people",
         "0007_policies",
-        "0008_push_permits"
+        "0008_push_permits",
+        "0009_missed_deliveries"
     ]
 );
 
@@ -93,6 +95,12 @@ impl Store {
     async fn open_sqlite(path: &Path, access: Access) -> Result<Self> {
         let failed =
             |what: &str, error: &dyn std::fmt::Display| StoreError::Open(format!("{what} {}: {error}", path.display()));
+        if access == Access::Visitor && !path.exists() {
+            return Err(StoreError::Open(format!(
+                "there is no database {} yet: `hireling serve` makes it",
+                path.display()
+            )));
+        }
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             std::fs::create_dir_all(parent).map_err(|error| failed("cannot make the folder of", &error))?;
         }
@@ -100,14 +108,19 @@ impl Store {
             Access::Service => Some(Arc::new(lock_file(path)?)),
             Access::Migration | Access::Visitor => None,
         };
+        // Who comes beside the service gets between two of its writes by luck only.
+        let patience = match access {
+            Access::Service => Duration::from_secs(5),
+            Access::Migration | Access::Visitor => Duration::from_secs(60),
+        };
         let options = SqliteConnectOptions::new()
             .filename(path)
-            .create_if_missing(access != Access::Visitor)
+            .create_if_missing(true)
             .foreign_keys(true)
             .journal_mode(SqliteJournalMode::Wal)
             // A delivery that was answered is on the disk, not on its way there.
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(5))
+            .busy_timeout(patience)
             .pragma("cache_size", "-8000")
             .pragma("journal_size_limit", "67108864");
         let write = SqlitePoolOptions::new()
@@ -117,6 +130,7 @@ impl Store {
             .max_lifetime(None)
             .test_before_acquire(false)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .before_acquire(|connection, _| Box::pin(is_free(connection)))
             .connect_with(options.clone())
             .await
             .map_err(|error| failed("cannot open the database", &error))?;
@@ -138,25 +152,47 @@ impl Store {
             .connect_with(options.read_only(true))
             .await
             .map_err(|error| failed("cannot read the database", &error))?;
-        Ok(Self { db: Db::Lite { read, write }, _file_lock: lock })
+        Ok(Self { db: Db::Lite { read, write }, direct_url: None, _file_lock: lock })
     }
 
     async fn open_postgres(url: &Secret, direct_url: &Secret, access: Access) -> Result<Self> {
         // The text of a connection error can hold the address, never the password.
         let failed = |error: sqlx::Error| StoreError::Open(format!("cannot open the PostgreSQL database: {error}"));
-        let direct = PgConnectOptions::from_str(direct_url.expose()).map_err(failed)?;
+        let direct = postgres_options(direct_url).map_err(failed)?;
         let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
         let migrating = pool.connect_with(direct).await.map_err(failed)?;
         let prepared = match access {
             Access::Visitor => check_version(sqlx::query_scalar(NEWEST_MIGRATION).fetch_one(&migrating).await),
-            Access::Service | Access::Migration => migrator(&POSTGRES).run(&migrating).await.map_err(migration_failed),
+            // The migrator's lock is of its connection: where a pooler stands between, it is taken only if it has to be.
+            Access::Service | Access::Migration => {
+                match check_version(sqlx::query_scalar(NEWEST_MIGRATION).fetch_one(&migrating).await) {
+                    Ok(()) => Ok(()),
+                    Err(_) => migrator(&POSTGRES).run(&migrating).await.map_err(migration_failed),
+                }
+            }
         };
         migrating.close().await;
         prepared?;
-        let options = PgConnectOptions::from_str(url.expose()).map_err(failed)?;
+        let options = postgres_options(url).map_err(failed)?;
         let pool = PgPoolOptions::new().max_connections(16).acquire_timeout(ACQUIRE_TIMEOUT);
-        Ok(Self { db: Db::Pg(pool.connect_with(options).await.map_err(failed)?), _file_lock: None })
+        let db = Db::Pg(pool.connect_with(options).await.map_err(failed)?);
+        Ok(Self { db, direct_url: Some(direct_url.clone()), _file_lock: None })
     }
+}
+
+/// SQLite ends a transaction by itself when the disk is full; sqlx 0.9 goes on believing in it and begins no other on
+/// that connection. False: it is replaced.
+async fn is_free(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
+    if connection.is_in_transaction() {
+        // Its rollback may still be on the way.
+        connection.ping().await?;
+    }
+    Ok(!connection.is_in_transaction())
+}
+
+/// Poolers refuse settings of a connection that they don't know; no float is stored here.
+pub(super) fn postgres_options(url: &Secret) -> sqlx::Result<PgConnectOptions> {
+    Ok(PgConnectOptions::from_str(url.expose())?.extra_float_digits(None))
 }
 
 /// The migrator itself takes no lock on SQLite, and two services on one file would each believe

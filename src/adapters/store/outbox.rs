@@ -1,20 +1,24 @@
 //! Outward effects that were promised and are not delivered yet.
 
+use std::time::Duration;
+
 use super::rows::{json, row};
 use super::{Result, Store, in_tx, lists, read, write};
 use crate::domain::effect::Effect;
-use crate::domain::ids::{IssueNumber, Millis, RepositoryId};
+use crate::domain::ids::{InstallationId, IssueNumber, Millis, RepositoryId};
 
 /// An effect whose time has come.
 #[derive(Debug)]
 pub struct DueEffect {
     pub seq: i64,
     pub attempts: i64,
+    /// How often in a row GitHub did not find what it is about.
+    pub times_missing: i64,
     pub promised_at: Millis,
     pub effect: Effect,
 }
 
-row!(DueRow { seq: i64, attempts: i64, created_at: i64, effect: String });
+row!(DueRow { seq: i64, attempts: i64, times_missing: i64, created_at: i64, effect: String });
 
 /// Promises effects in the open transaction. One promised before stays as it is.
 macro_rules! promise_in {
@@ -48,10 +52,39 @@ impl Store {
         Ok(())
     }
 
+    /// Gives claimed effects back, but for those that were delivered or put off meanwhile. `claimed`: row, and until when.
+    pub async fn give_back_effects(&self, claimed: &[(i64, Millis)], due_at: Millis) -> Result<()> {
+        self.give_back("UPDATE outbox SET due_at = $3 WHERE seq = $1 AND due_at = $2", claimed, due_at).await
+    }
+
+    /// `sql`: what gives back the row $1 that is claimed until $2, and makes it due at $3.
+    pub(super) async fn give_back(&self, sql: &'static str, claimed: &[(i64, Millis)], due_at: Millis) -> Result<()> {
+        in_tx!(self, |conn| {
+            for (seq, until) in claimed {
+                sqlx::query(sql).bind(seq).bind(until.0).bind(due_at.0).execute(&mut *conn).await?;
+            }
+        });
+        Ok(())
+    }
+
+    /// What was put off for an account is due now, but for what somebody may have claimed for `claim`.
+    pub async fn hasten_effects(&self, id: InstallationId, now: Millis, claim: Duration) -> Result<()> {
+        write!(self, |pool| {
+            sqlx::query("UPDATE outbox SET due_at = $2 WHERE installation_id = $1 AND due_at > $3")
+                .bind(id.0)
+                .bind(now.0)
+                .bind(now.after(claim).0)
+                .execute(pool)
+                .await
+                .map(|_| ())
+        })?;
+        Ok(())
+    }
+
     /// Takes effects that are due. Until `again_at` nobody else takes them.
     pub async fn claim_effects(&self, now: Millis, again_at: Millis) -> Result<Vec<DueEffect>> {
         // Most of the time there is none, and then nothing is written.
-        if self.next_effect_at().await?.is_none_or(|at| at > now) {
+        if self.next_effect_after(None).await?.is_none_or(|at| at > now) {
             return Ok(Vec::new());
         }
         let sql = self.db.dialect().claim_due;
@@ -63,7 +96,8 @@ impl Store {
             match json(&row.effect, "outbox", "effect", &row.seq.to_string()) {
                 Ok(effect) => {
                     let promised_at = Millis(row.created_at);
-                    due.push(DueEffect { seq: row.seq, attempts: row.attempts, promised_at, effect });
+                    let (attempts, times_missing) = (row.attempts, row.times_missing);
+                    due.push(DueEffect { seq: row.seq, attempts, times_missing, promised_at, effect });
                 }
                 // One row that nobody can read must not hold up the others.
                 Err(error) => {
@@ -75,7 +109,7 @@ impl Store {
         Ok(due)
     }
 
-    /// Whether a result was promised for the same text, so that 👀 would come too late.
+    /// Whether a result was promised for the same text: 👀 comes too late then.
     pub async fn is_reaction_overtaken(&self, effect: &Effect) -> Result<bool> {
         let Some(subject) = effect
             .key()
@@ -86,7 +120,7 @@ impl Store {
             return Ok(false);
         };
         let found: Option<i64> = read!(self, |pool| {
-            sqlx::query_scalar("SELECT seq FROM outbox WHERE id >= $1 AND id < $2 AND due_at IS NULL LIMIT 1")
+            sqlx::query_scalar("SELECT seq FROM outbox WHERE id >= $1 AND id < $2 LIMIT 1")
                 .bind(format!("swap:{subject}:"))
                 .bind(format!("swap:{subject};"))
                 .fetch_optional(pool)
@@ -95,15 +129,17 @@ impl Store {
         Ok(found.is_some())
     }
 
-    /// When the next effect is due; `None`: none is waiting.
-    pub async fn next_effect_at(&self) -> Result<Option<Millis>> {
-        let at: Option<i64> = read!(self, |pool| { sqlx::query_scalar(lists::NEXT_EFFECT).fetch_one(pool).await })?;
+    /// When the next effect is due, of those that are due after a moment; `None`: none is waiting.
+    pub async fn next_effect_after(&self, after: Option<Millis>) -> Result<Option<Millis>> {
+        let at: Option<i64> = read!(self, |pool| {
+            sqlx::query_scalar(lists::NEXT_EFFECT).bind(after.map_or(-1, |at| at.0)).fetch_one(pool).await
+        })?;
         Ok(at.map(Millis))
     }
 
     /// Whether a delivery waits for its decision or an effect for its delivery.
     pub async fn has_open_promises(&self) -> Result<bool> {
-        Ok(self.next_effect_at().await?.is_some() || self.next_pending_at().await?.is_some())
+        Ok(self.next_effect_after(None).await?.is_some() || self.next_pending_after(None).await?.is_some())
     }
 
     pub async fn effect_done(&self, seq: i64, now: Millis) -> Result<()> {
@@ -133,12 +169,27 @@ impl Store {
     /// Puts an effect off.
     pub async fn postpone_effect(&self, seq: i64, until: Millis) -> Result<()> {
         write!(self, |pool| {
-            sqlx::query("UPDATE outbox SET due_at = $2 WHERE seq = $1 AND due_at IS NOT NULL")
+            sqlx::query("UPDATE outbox SET due_at = $2, times_missing = 0 WHERE seq = $1 AND due_at IS NOT NULL")
                 .bind(seq)
                 .bind(until.0)
                 .execute(pool)
                 .await
                 .map(|done| done.rows_affected())
+        })?;
+        Ok(())
+    }
+
+    /// Puts an effect off that GitHub does not find.
+    pub async fn effect_missing(&self, seq: i64, until: Millis) -> Result<()> {
+        write!(self, |pool| {
+            sqlx::query(
+                "UPDATE outbox SET due_at = $2, times_missing = times_missing + 1 WHERE seq = $1 AND due_at IS NOT NULL",
+            )
+            .bind(seq)
+            .bind(until.0)
+            .execute(pool)
+            .await
+            .map(|done| done.rows_affected())
         })?;
         Ok(())
     }

@@ -216,11 +216,14 @@ impl Store {
             for sql in DELETE_PERSON {
                 sqlx::query(sql).bind(user.0).execute(&mut *conn).await?;
             }
-            // What was done stays, without who did it.
-            sqlx::query("UPDATE audit_log SET user_id = NULL WHERE user_id = $1")
-                .bind(user.0)
-                .execute(&mut *conn)
-                .await?;
+            // What was done, and keys of accounts, stay, without who it was.
+            for sql in [
+                "UPDATE audit_log SET user_id = NULL WHERE user_id = $1",
+                "UPDATE keys SET saved_by = 0 WHERE saved_by = $1",
+                "UPDATE connectors SET saved_by = 0 WHERE saved_by = $1",
+            ] {
+                sqlx::query(sql).bind(user.0).execute(&mut *conn).await?;
+            }
         });
         Ok(())
     }

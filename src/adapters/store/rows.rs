@@ -24,6 +24,16 @@ macro_rules! row {
 }
 pub(super) use row;
 
+/// Named one by one: PostgreSQL refuses a prepared `SELECT *` once a newer version has added a column.
+macro_rules! task_columns {
+    () => {
+        "seq, id, delivery_guid, installation_id, repository_id, repository, issue_number, is_pull, subject, \
+         triggered_at, requester_id, requester, agent, options, request, state, reason, fence, deaths, cancelled_by, \
+         created_at, started_at, finished_at"
+    };
+}
+pub(super) use task_columns;
+
 row!(TaskRow {
     seq: i64,
     id: String,

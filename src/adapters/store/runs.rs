@@ -68,10 +68,13 @@ impl Store {
     /// The newest run of a task, if one was begun.
     pub async fn latest_run(&self, task: &TaskId) -> Result<Option<Run>> {
         let row: Option<RunRow> = read!(self, |pool| {
-            sqlx::query_as("SELECT * FROM runs WHERE task_id = $1 ORDER BY attempt DESC LIMIT 1")
-                .bind(&task.0)
-                .fetch_optional(pool)
-                .await
+            sqlx::query_as(
+                "SELECT id, task_id, attempt, step, facts, stdout_at, stderr_at, started_at FROM runs \
+                 WHERE task_id = $1 ORDER BY attempt DESC LIMIT 1",
+            )
+            .bind(&task.0)
+            .fetch_optional(pool)
+            .await
         })?;
         row.map(RunRow::run).transpose()
     }

@@ -6,6 +6,12 @@ use crate::domain::ids::{Millis, UserId};
 use crate::domain::listing::AuditLine;
 use crate::domain::person::{IDLE, LONGEST, Session};
 
+macro_rules! session_columns {
+    () => {
+        "id, user_id, client, created_at, used_at"
+    };
+}
+
 row!(SessionRow { id: String, user_id: i64, client: String, created_at: i64, used_at: i64 });
 row!(AuditRow { at: i64, action: String, about: String });
 
@@ -39,17 +45,24 @@ impl Store {
 
     pub async fn session(&self, id: &str) -> Result<Option<(UserId, Session)>> {
         let row: Option<SessionRow> = read!(self, |pool| {
-            sqlx::query_as("SELECT * FROM sessions WHERE id = $1").bind(id).fetch_optional(pool).await
+            sqlx::query_as(concat!("SELECT ", session_columns!(), " FROM sessions WHERE id = $1"))
+                .bind(id)
+                .fetch_optional(pool)
+                .await
         })?;
         Ok(row.map(SessionRow::session))
     }
 
     pub async fn sessions_of(&self, user: UserId) -> Result<Vec<Session>> {
         let rows: Vec<SessionRow> = read!(self, |pool| {
-            sqlx::query_as("SELECT * FROM sessions WHERE user_id = $1 ORDER BY used_at DESC")
-                .bind(user.0)
-                .fetch_all(pool)
-                .await
+            sqlx::query_as(concat!(
+                "SELECT ",
+                session_columns!(),
+                " FROM sessions WHERE user_id = $1 ORDER BY used_at DESC"
+            ))
+            .bind(user.0)
+            .fetch_all(pool)
+            .await
         })?;
         Ok(rows.into_iter().map(|row| row.session().1).collect())
     }
@@ -138,6 +151,20 @@ impl Store {
         Ok(read!(self, |pool| {
             sqlx::query_scalar("SELECT sealed FROM instance WHERE name = $1").bind(name).fetch_optional(pool).await
         })?)
+    }
+
+    /// Puts a value sealed anew in the place of the one that was read. False: it is another one now.
+    pub async fn reseal_instance_value(&self, name: &str, old: &str, new: &str) -> Result<bool> {
+        let changed = write!(self, |pool| {
+            sqlx::query("UPDATE instance SET sealed = $3 WHERE name = $1 AND sealed = $2")
+                .bind(name)
+                .bind(old)
+                .bind(new)
+                .execute(pool)
+                .await
+                .map(|done| done.rows_affected())
+        })?;
+        Ok(changed == 1)
     }
 
     /// Stores a value of the instance that has none yet. False: it has one.

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use super::outbox::promise_in;
-use super::rows::{TaskRow, json, to_json};
+use super::rows::{TaskRow, json, task_columns, to_json};
 use super::{Result, Store, StoreError, in_tx, lists, read, write};
 use crate::domain::effect::Effect;
+use crate::domain::failure::Failure;
 use crate::domain::ids::{CommentId, InstallationId, IssueNumber, Millis, RepositoryId, TaskId};
 use crate::domain::prompt::Inputs;
 use crate::domain::run::Ending;
@@ -48,6 +49,18 @@ pub struct Asked<'a> {
     pub written_at: Millis,
     pub now: Millis,
 }
+
+/// What asking a task to stop found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// It was queued, and is over now.
+    InQueue,
+    /// It runs, and its worker will see it.
+    AtWork,
+}
+
+/// A task that so many claims could not read is over.
+const MAX_UNREADABLE: i64 = 10;
 
 fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
@@ -107,8 +120,19 @@ impl Store {
             query.fetch_optional(pool).await
         })?;
         let Some(row) = row else { return Ok(None) };
-        let lease = Lease { task: TaskId(row.id.clone()), owner: owner.to_owned(), fence: row.fence };
-        Ok(Some(Claimed { task: row.task()?, lease }))
+        let (deaths, id) = (row.deaths, TaskId(row.id.clone()));
+        let lease = Lease { task: id, owner: owner.to_owned(), fence: row.fence };
+        match row.task() {
+            Ok(task) => Ok(Some(Claimed { task, lease })),
+            // Of a newer version, most likely: its lease runs out, and a process that knows it takes it.
+            Err(error) => {
+                tracing::error!(task.id = %lease.task, error = &error as &dyn std::error::Error, "a task cannot be read");
+                if deaths >= MAX_UNREADABLE {
+                    self.settle(&lease, &Failure::Internal.ending(), &[], now).await?;
+                }
+                Ok(None)
+            }
+        }
     }
 
     /// Keeps a lease. Gives the login of who asked to stop the task, if anyone did.
@@ -148,20 +172,26 @@ impl Store {
         if changed == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
     }
 
-    /// On SQLite the file lock proves that no other worker lives: all leases are over.
-    pub async fn expire_all_leases(&self) -> Result<()> {
+    /// On SQLite the file lock proves that no other worker lives: all leases and claims are over. What a stop gave back
+    /// is due within `settling`, and what was put off for longer than a `claim` is nobody's: both stay as they are.
+    pub async fn expire_all_leases(&self, now: Millis, settling: Duration, claim: Duration) -> Result<()> {
         if self.engine() == "sqlite" {
             write!(self, |pool| {
                 sqlx::query("UPDATE tasks SET lease_until = 0 WHERE state = 'running'").execute(pool).await.map(|_| ())
             })?;
             write!(self, |pool| {
-                sqlx::query("UPDATE outbox SET due_at = created_at WHERE due_at IS NOT NULL")
+                sqlx::query("UPDATE outbox SET due_at = $1 WHERE due_at > $2 AND due_at <= $3")
+                    .bind(now.0)
+                    .bind(now.after(settling).0)
+                    .bind(now.after(claim).0)
                     .execute(pool)
                     .await
                     .map(|_| ())
             })?;
             write!(self, |pool| {
-                sqlx::query("UPDATE deliveries SET decide_at = received_at WHERE decide_at IS NOT NULL")
+                sqlx::query("UPDATE deliveries SET decide_at = $1 WHERE decide_at > $1 AND decide_at <= $2")
+                    .bind(now.0)
+                    .bind(now.after(claim).0)
                     .execute(pool)
                     .await
                     .map(|_| ())
@@ -195,29 +225,8 @@ impl Store {
         Ok(())
     }
 
-    /// Asks the open tasks of a thread that are older than the asking to stop. Queued ones end here, with their effects; running
-    /// ones are stopped by their worker. Gives both.
-    pub async fn cancel_thread(
-        &self,
-        repository: RepositoryId,
-        issue: IssueNumber,
-        asked: &Asked<'_>,
-        effects: impl Fn(&Task) -> Vec<Effect> + Send + Sync,
-    ) -> Result<Vec<Task>> {
-        let mut open = self.open_tasks(repository, issue).await?;
-        open.retain(|task| task.triggered_at <= asked.written_at);
-        let mut stopped = Vec::new();
-        for task in open {
-            if self.cancel_one(&task, asked, &effects(&task)).await? {
-                stopped.push(task);
-            }
-        }
-        Ok(stopped)
-    }
-
-    /// Asks one task to stop: queued, it ends here with its effects; running, its worker stops it. False:
-    /// it is over.
-    pub async fn cancel_one(&self, task: &Task, asked: &Asked<'_>, effects: &[Effect]) -> Result<bool> {
+    /// Asks one task to stop. `None`: it is over.
+    pub async fn cancel_one(&self, task: &Task, asked: &Asked<'_>, effects: &[Effect]) -> Result<Option<Stopped>> {
         let (by, now) = (asked.by, asked.now);
         let cancelled = TaskState::Queued.on(TaskEvent::Ended(Outcome::Cancelled))?;
         let ended = in_tx!(self, |conn| {
@@ -237,20 +246,24 @@ impl Store {
             }
             ended
         });
-        Ok(ended
-            || write!(self, |pool| {
-                sqlx::query(
-                    "UPDATE tasks SET cancelled_by = coalesce(cancelled_by, $2) WHERE id = $1 AND state = 'running'",
-                )
-                .bind(&task.id.0)
-                .bind(by)
-                .execute(pool)
-                .await
-                .map(|done| done.rows_affected() == 1)
-            })?)
+        if ended {
+            return Ok(Some(Stopped::InQueue));
+        }
+        let asked = write!(self, |pool| {
+            sqlx::query(
+                "UPDATE tasks SET cancelled_by = coalesce(cancelled_by, $2) WHERE id = $1 AND state = 'running'",
+            )
+            .bind(&task.id.0)
+            .bind(by)
+            .execute(pool)
+            .await
+            .map(|done| done.rows_affected() == 1)
+        })?;
+        Ok(asked.then_some(Stopped::AtWork))
     }
 
-    async fn open_tasks(&self, repository: RepositoryId, issue: IssueNumber) -> Result<Vec<Task>> {
+    /// Tasks of a thread that are not over, oldest first.
+    pub async fn open_tasks(&self, repository: RepositoryId, issue: IssueNumber) -> Result<Vec<Task>> {
         let rows: Vec<TaskRow> = read!(self, |pool| {
             sqlx::query_as(lists::OPEN_TASKS_OF_THREAD).bind(repository.0).bind(issue.0).fetch_all(pool).await
         })?;
@@ -259,7 +272,10 @@ impl Store {
 
     pub async fn task(&self, id: &TaskId) -> Result<Option<Task>> {
         let row: Option<TaskRow> = read!(self, |pool| {
-            sqlx::query_as("SELECT * FROM tasks WHERE id = $1").bind(&id.0).fetch_optional(pool).await
+            sqlx::query_as(concat!("SELECT ", task_columns!(), " FROM tasks WHERE id = $1"))
+                .bind(&id.0)
+                .fetch_optional(pool)
+                .await
         })?;
         row.map(TaskRow::task).transpose()
     }
@@ -343,6 +359,20 @@ impl Store {
             .fetch_one(pool)
             .await
         })?)
+    }
+
+    /// Since when the task that has waited longest is queued, of those that could run: not behind another of their thread.
+    pub async fn oldest_queued(&self) -> Result<Option<Millis>> {
+        let at: Option<i64> = read!(self, |pool| {
+            sqlx::query_scalar(
+                "SELECT t.created_at FROM tasks t WHERE t.state = 'queued' AND NOT EXISTS \
+                 (SELECT 1 FROM tasks o WHERE o.repository_id = t.repository_id AND o.issue_number = t.issue_number \
+                 AND o.state IN ('queued', 'running') AND o.seq < t.seq) ORDER BY t.seq LIMIT 1",
+            )
+            .fetch_optional(pool)
+            .await
+        })?;
+        Ok(at.map(Millis))
     }
 
     pub async fn queued(&self) -> Result<i64> {

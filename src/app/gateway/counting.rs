@@ -121,7 +121,12 @@ impl Drop for Counted {
         spawn(&self.app, async move {
             // Where the input is known, the vendor may stop: what was written is known by its size.
             if open.counted.is_none() && !open.counter.meter().knows_input() {
-                let _ = tokio::time::timeout(DRAIN, drain(&mut open)).await;
+                tokio::select! {
+                    () = drain(&mut open) => {}
+                    () = tokio::time::sleep(DRAIN) => {}
+                    // What the vendor would still tell is not waited for at a stop.
+                    () = app.requests_over.cancelled() => {}
+                }
             }
             settle(app, open).await;
         });
@@ -131,7 +136,7 @@ impl Drop for Counted {
 /// Where the runtime is gone nothing can be counted any more.
 fn spawn(app: &App, work: impl Future<Output = ()> + Send + 'static) -> Option<JoinHandle<()>> {
     let runtime = tokio::runtime::Handle::try_current().ok()?;
-    Some(app.counting.spawn_on(work, &runtime))
+    Some(app.unawaited.spawn_on(work, &runtime))
 }
 
 async fn waited_for(counting: Option<JoinHandle<()>>) {

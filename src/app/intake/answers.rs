@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Case, Hindrance};
 use crate::adapters::store::Asked;
 use crate::app::App;
+use crate::app::signals::Topic;
 use crate::domain::command::Options;
 use crate::domain::effect::{Effect, Reaction};
 use crate::domain::reply::{self, AgentLine, ConfigLine};
@@ -189,14 +190,17 @@ impl App {
     /// Stops what is queued or running on the thread, and the sandboxes that were kept.
     pub(super) async fn cancel(&self, case: &Case<'_>) -> Result<Cancelled, Hindrance> {
         let by = &case.sender.login;
-        let effects = |task: &Task| cancelled_in_queue(task, by);
         let thread = case.thread;
         let asked = Asked { by, written_at: case.writing.written_at, now: case.now };
-        let stopped = self.store.cancel_thread(thread.repository, thread.issue, &asked, effects).await?;
+        let mut stopped = 0;
+        for task in self.store.open_tasks(thread.repository, thread.issue).await? {
+            // What was asked for later goes on.
+            if task.triggered_at <= asked.written_at {
+                stopped += usize::from(self.stop_task(&task, &asked, &cancelled_in_queue(&task, by)).await?);
+            }
+        }
         let kept = self.store.release_kept(thread.repository, thread.issue, case.now).await?;
-        let _ = self.signals.cancels.send(());
-        self.signals.outbox.notify_one();
-        self.signals.sweep.notify_one();
-        Ok(Cancelled { tasks: stopped.len(), kept })
+        self.signals.announce(Topic::Sweep);
+        Ok(Cancelled { tasks: stopped, kept })
     }
 }

@@ -134,11 +134,10 @@ impl App {
         let mut stopped = Vec::new();
         for task in tasks.into_iter().filter(|task| !task.state.is_finished()) {
             let asked = Asked { by, written_at: now, now };
-            if self.store.cancel_one(&task, &asked, &cancelled_in_queue(&task, by)).await? {
+            if self.stop_task(&task, &asked, &cancelled_in_queue(&task, by)).await? {
                 stopped.push(task.id.0);
             }
         }
-        let _ = self.signals.cancels.send(());
         self.record(pending, DecisionCode::Accepted, serde_json::json!({ "stopped": stopped }), &[]).await
     }
 

@@ -4,22 +4,20 @@
 mod answers;
 mod asks;
 mod plan;
+mod queue;
 mod sender;
 mod work;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-
 use super::App;
-use super::from_page::RETRY_EVENT;
+use super::accounts::LookError;
+use super::from_page::{RETRY_EVENT, RetryAsked};
 use super::keys::Payer;
 use super::policy::{Holding, PolicyError};
 use crate::adapters::github::{GitHubError, Place, decode};
 use crate::adapters::store::{Admission, Admit, Decision, Limits, PendingDelivery, StoreError};
+use crate::app::signals::Topic;
 use crate::domain::command::{Vocabulary, parse};
 use crate::domain::decision::DecisionCode;
 use crate::domain::delivery::{Opening, Sorted, Writing, sort};
@@ -30,15 +28,14 @@ use crate::domain::reply;
 use crate::domain::task::{Requester, Thread};
 pub(super) use answers::cancelled_in_queue;
 use plan::Plan;
+pub(super) use queue::decide_all;
 
-/// While one process decides on a delivery, others leave it alone for this long.
-const CLAIM: Duration = Duration::from_secs(60);
-/// The table is looked at this often even when nobody calls: for what was put off, and for `replay`.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Threads whose deliveries are decided at once.
-const MAX_UNDER_WAY: usize = 64;
 /// Tasks queued or running in one repository at most.
 const MAX_WAITING: i64 = 50;
+/// A command that could not be decided for so long is not meant any more.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+/// Retries of retries that are followed to what was said first.
+const MAX_RETRIES: usize = 100;
 
 /// Why a decision could not be made now.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +62,35 @@ struct Case<'a> {
     now: Millis,
 }
 
+impl Hindrance {
+    /// Why a delivery is not decided at all: others of its thread wait behind it.
+    fn ends(&self, pending: &PendingDelivery, now: Millis) -> Option<String> {
+        let is_settled = sender::is_settled(pending, now);
+        match self {
+            // Taken off the repository meanwhile, for one.
+            Self::GitHub(error) if is_settled && !error.is_passing() => Some(error.message()),
+            Self::Store(error @ StoreError::Corrupt { .. }) if is_settled => {
+                tracing::error!(error = error as &dyn std::error::Error, "a delivery cannot be decided");
+                Some(error.to_string())
+            }
+            other if now.since(pending.received_at) > LONGEST_WAIT => {
+                tracing::error!(error = other as &dyn std::error::Error, "a delivery was not decided for too long");
+                Some(other.to_string())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<LookError> for Hindrance {
+    fn from(error: LookError) -> Self {
+        match error {
+            LookError::GitHub(error) => Self::GitHub(error),
+            LookError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
 impl From<PolicyError> for Hindrance {
     fn from(error: PolicyError) -> Self {
         match error {
@@ -86,91 +112,7 @@ impl Case<'_> {
     }
 }
 
-/// Decides deliveries as they come, until told to stop. Those of one thread keep their order; one
-/// that has to wait for GitHub holds up no other thread.
-pub(super) async fn decide_all(app: Arc<App>, stop: CancellationToken) {
-    let mut under_way = JoinSet::new();
-    while !stop.is_cancelled() {
-        let now = app.clock.now();
-        let pending = match app.store.claim_pending(now, now.after(CLAIM)).await {
-            Ok(pending) => pending,
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "deliveries cannot be read");
-                Vec::new()
-            }
-        };
-        let found = !pending.is_empty();
-        for deliveries in by_thread(app.without_commands(pending).await) {
-            let app = Arc::clone(&app);
-            under_way.spawn(async move {
-                let mut waits_until = None;
-                for delivery in &deliveries {
-                    // Behind one that has to wait the others do: a cancel must not overtake what it cancels.
-                    match waits_until {
-                        None => waits_until = app.decide_or_postpone(delivery).await,
-                        Some(until) => app.postpone(delivery, until).await,
-                    }
-                }
-            });
-        }
-        while under_way.try_join_next().is_some() {}
-        if found && under_way.len() < MAX_UNDER_WAY {
-            continue;
-        }
-        let next = app.store.next_pending_at().await.ok().flatten();
-        let soon = next.map_or(LOOK_EVERY, |at| at.since(app.clock.now()));
-        tokio::select! {
-            () = app.signals.deliveries.notified(), if under_way.len() < MAX_UNDER_WAY => {}
-            Some(_) = under_way.join_next() => {}
-            () = tokio::time::sleep(soon.clamp(Duration::from_millis(10), LOOK_EVERY)) => {}
-            () = stop.cancelled() => {}
-        }
-    }
-    // A decision that is cut off was not made: the next process makes it.
-    under_way.shutdown().await;
-}
-
-fn by_thread(pending: Vec<PendingDelivery>) -> Vec<Vec<PendingDelivery>> {
-    let mut groups: BTreeMap<(i64, i64), Vec<PendingDelivery>> = BTreeMap::new();
-    for delivery in pending {
-        groups.entry(delivery.thread).or_default().push(delivery);
-    }
-    groups.into_values().collect()
-}
-
 impl App {
-    /// Decides those that hold no command after all, with one commit; gives back the others.
-    async fn without_commands(&self, pending: Vec<PendingDelivery>) -> Vec<PendingDelivery> {
-        let identity = self.identity_so_far();
-        // Without our own name a mention of us cannot be told from others.
-        if identity.handle.is_empty() {
-            return pending;
-        }
-        let words = self.vocabulary(&identity.handle);
-        let is_idle = |delivery: &PendingDelivery| {
-            let notice = decode(&delivery.event, &delivery.body);
-            let writing = notice.and_then(|notice| notice.writing);
-            writing.is_some_and(|writing| parse(&writing.text, &words).is_empty())
-        };
-        let (idle, others): (Vec<_>, Vec<_>) = pending.into_iter().partition(is_idle);
-        let at = self.clock.now();
-        let code = DecisionCode::NoCommand;
-        let decisions: Vec<Decision<'_>> = idle
-            .iter()
-            .map(|delivery| Decision { seq: delivery.seq, code, facts: String::new(), at, effects: &[] })
-            .collect();
-        if decisions.is_empty() {
-            return others;
-        }
-        match self.store.decide_all(&decisions).await {
-            Ok(()) => metrics::counter!("hireling_deliveries_total", "decision" => code.name())
-                .increment(decisions.len() as u64),
-            // They stay claimed for a moment and are then looked at again.
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "decisions could not be stored"),
-        }
-        others
-    }
-
     fn vocabulary(&self, handle: &str) -> Vocabulary {
         let mut agents: Vec<String> = crate::domain::agent::KNOWN_NAMES.map(String::from).to_vec();
         agents.extend(self.settings.agents.iter().map(|agent| agent.name.clone()));
@@ -182,12 +124,8 @@ impl App {
     async fn decide_or_postpone(&self, pending: &PendingDelivery) -> Option<Millis> {
         let Err(hindrance) = self.decide(pending).await else { return None };
         let now = self.clock.now();
-        if let Hindrance::GitHub(error) = &hindrance
-            && !error.is_passing()
-            && sender::is_settled(pending, now)
-        {
-            // Taken off the repository meanwhile, for one.
-            let facts = serde_json::json!({ "why": error.message() });
+        if let Some(why) = hindrance.ends(pending, now) {
+            let facts = serde_json::json!({ "why": why });
             if self.record(pending, DecisionCode::EventNotUsed, facts, &[]).await.is_ok() {
                 return None;
             }
@@ -217,9 +155,15 @@ impl App {
                 .record(pending, DecisionCode::EventNotUsed, serde_json::json!({ "why": "unreadable" }), &[])
                 .await;
         };
-        if let (Some(change), Some(installation)) = (notice.installation_change, notice.installation) {
-            self.store.note_installation(installation, &notice.account, change, self.clock.now()).await?;
-            let facts = serde_json::json!({ "installation": format!("{change:?}") });
+        if let (Some(told), Some(installation)) = (notice.installation_state, notice.installation) {
+            // Whatever this event says: it may be late, or a copy of an old one.
+            let now = self.github.installation_now(installation).await?;
+            if told != now && !sender::is_settled(pending, self.clock.now()) {
+                // Not all of GitHub may know yet what it tells of (fault F25).
+                return Err(GitHubError::Missing.into());
+            }
+            self.note_account(installation, &notice.account, now).await?;
+            let facts = serde_json::json!({ "installation": now.name() });
             return self.record(pending, DecisionCode::Accepted, facts, &[]).await;
         }
         if let Some(code) = self.refusal_by_account(&notice.account, notice.installation).await? {
@@ -244,16 +188,16 @@ impl App {
 
     async fn refusal_by_account(
         &self,
-        account: &str,
+        name: &str,
         installation: Option<InstallationId>,
     ) -> Result<Option<DecisionCode>, Hindrance> {
-        let account = account.to_ascii_lowercase();
+        let account = name.to_ascii_lowercase();
         if self.settings.allowed_accounts.as_ref().is_some_and(|allowed| !allowed.contains(&account)) {
             return Ok(Some(DecisionCode::AccountNotAllowed));
         }
         let Some(installation) = installation else { return Ok(Some(DecisionCode::EventNotUsed)) };
-        let stopped = self.store.is_installation_stopped(installation).await?;
-        Ok(stopped.then_some(DecisionCode::InstallationSuspended))
+        let has_left = self.has_left(installation, name).await?;
+        Ok(has_left.then_some(DecisionCode::InstallationSuspended))
     }
 
     /// A delivery with what is known of its sender and its repository.
@@ -294,7 +238,7 @@ impl App {
     }
 
     fn reply(&self, case: &Case<'_>, what: &str, markdown: String) -> Effect {
-        Effect::Reply { thread: case.thread.clone(), key: format!("{}:{what}", case.pending.seq), markdown }
+        Effect::Reply { thread: case.thread.clone(), key: format!("{}:{what}", case.pending.key()), markdown }
     }
 
     async fn carry_out(&self, case: &Case<'_>, mut plan: Plan) -> Result<(), Hindrance> {
@@ -314,14 +258,18 @@ impl App {
         let refused = match admission {
             Admission::Accepted => {
                 // Its event may have been sent before this instance was there.
-                if let Err(error) = self.store.see_installation(case.thread.installation, case.account, case.now).await
+                if let Err(error) = self
+                    .store
+                    .see_installation(case.thread.installation, self.github.app_id(), case.account, case.now)
+                    .await
                 {
                     tracing::warn!(error = &error as &dyn std::error::Error, "an installation was not noted");
                 }
+                metrics::counter!("hireling_deliveries_total", "decision" => code.name()).increment(1);
                 metrics::counter!("hireling_tasks_accepted_total").increment(plan.tasks.len() as u64);
                 tracing::info!(repo = %case.thread.name, issue = %case.thread.issue, tasks = plan.tasks.len(), "accepted");
-                self.signals.tasks.notify_one();
-                self.signals.outbox.notify_one();
+                self.signals.announce(Topic::Tasks);
+                self.signals.announce(Topic::Outbox);
                 return Ok(());
             }
             Admission::Duplicate | Admission::Late => return Ok(()),
@@ -345,20 +293,30 @@ impl App {
     ) -> Result<(), Hindrance> {
         let facts = if facts.is_null() { String::new() } else { self.redactor.redact(&facts.to_string()) };
         let decision = Decision { seq: pending.seq, code, facts, at: self.clock.now(), effects };
-        self.store.decide(&decision).await?;
-        metrics::counter!("hireling_deliveries_total", "decision" => code.name()).increment(1);
-        tracing::info!(decision = code.name(), "decided");
-        self.signals.outbox.notify_one();
+        if self.store.decide(&decision).await? {
+            metrics::counter!("hireling_deliveries_total", "decision" => code.name()).increment(1);
+            tracing::info!(decision = code.name(), "decided");
+        }
+        self.signals.announce(Topic::Outbox);
         Ok(())
     }
 }
 
 impl App {
-    /// What a stored delivery says of the issue it is about.
-    pub(super) async fn opening(&self, id: &DeliveryId) -> Result<Opening, StoreError> {
-        let stored = self.store.delivery(id).await?;
-        let notice = stored.and_then(|(event, body)| decode(&event, &body));
-        Ok(notice.and_then(|notice| notice.opening).unwrap_or_default())
+    /// What a stored delivery says of the issue it is about; of a wish for a retry, what the first delivery said.
+    /// `None`: it says nothing of it, or is kept no more.
+    pub(super) async fn opening(&self, id: &DeliveryId) -> Result<Option<Opening>, StoreError> {
+        let mut id = id.clone();
+        for _ in 0..MAX_RETRIES {
+            let Some((event, body)) = self.store.delivery(&id).await? else { return Ok(None) };
+            if event != RETRY_EVENT {
+                return Ok(decode(&event, &body).and_then(|notice| notice.opening));
+            }
+            let Ok(asked) = serde_json::from_slice::<RetryAsked>(&body) else { return Ok(None) };
+            let Some(task) = self.store.task(&asked.task).await? else { return Ok(None) };
+            id = task.delivery;
+        }
+        Ok(None)
     }
 }
 

@@ -196,10 +196,11 @@ impl App {
             author: asked.by.id.0,
             via_app: None,
         };
-        let case = self.case((pending, &task.thread, &asked.by), &writing, &task.thread.name.owner).await?;
-        if let Some(code) = self.refusal_by_account(case.account, Some(case.thread.installation)).await? {
-            return self.record(pending, code, serde_json::json!({ "account": case.account }), &[]).await;
+        let account = &task.thread.name.owner;
+        if let Some(code) = self.refusal_by_account(account, Some(task.thread.installation)).await? {
+            return self.record(pending, code, serde_json::json!({ "account": account }), &[]).await;
         }
+        let case = self.case((pending, &task.thread, &asked.by), &writing, account).await?;
         let permission = self.permission_to_retry(&case).await?;
         if permission < case.holding.policy.who() {
             return self.turn_away(&case, permission, true).await;
@@ -208,6 +209,11 @@ impl App {
             return self.record(pending, DecisionCode::Duplicate, serde_json::Value::Null, &[]).await;
         }
         let mut plan = Plan::default();
+        if self.store.inputs(&task.id).await?.is_none() && self.opening(&task.delivery).await?.is_none() {
+            plan.refusals.push(DecisionCode::BadOption);
+            plan.replies.push(self.reply(&case, "retry", reply::text_is_forgotten()));
+            return self.carry_out(&case, plan).await;
+        }
         let wanted = again(&case, &task);
         match self.settings.agent(&task.agent) {
             None => {

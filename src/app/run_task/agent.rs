@@ -117,7 +117,11 @@ pub(super) async fn follow(
     let by = cancelled.borrow().clone();
     ctx.run.facts.cancelled_by = ctx.run.facts.cancelled_by.take().or(by);
     reader.flush(ctx).await?;
-    let ctx = &*ctx;
+    exit_of(ctx, sandbox, command).await
+}
+
+/// How a command ended whose output is over.
+async fn exit_of(ctx: &RunContext, sandbox: &SandboxId, command: &CommandId) -> Result<Exit, Stop> {
     ctx.patiently_in_sandbox(|| async move {
         match ctx.app.sandbox.status(sandbox, command).await? {
             CommandStatus::Ended(exit) => Ok(exit),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::patience::{BEFORE_WORK, Stop};
 use super::retry_wait;
@@ -54,7 +55,10 @@ impl RunContext {
         cancelled: watch::Receiver<Option<String>>,
     ) -> Result<Self, StoreError> {
         let run = match app.store.latest_run(&task.id).await? {
-            Some(run) => run,
+            Some(run) => {
+                metrics::counter!("hireling_runs_taken_over_total").increment(1);
+                run
+            }
             None => app.store.begin_run(&lease, RunId(app.clock.new_id()), 1, app.clock.now()).await?,
         };
         if let Some(sandbox) = &run.facts.sandbox {
@@ -158,11 +162,11 @@ impl RunContext {
     pub(super) async fn append(&mut self, lines: Vec<Line>, read_to: LogPosition) -> Result<(), Stop> {
         let lines: Vec<Line> =
             lines.into_iter().map(|line| Line { kind: line.kind, text: self.redacted(&line.text) }).collect();
-        let mut tries = 0;
+        let (since, mut tries) = (Instant::now(), 0);
         loop {
             let at = self.app.clock.now();
             let append = Append::new((&self.lease, &self.run.id), (self.run.log_at, read_to), &lines, at);
-            match self.app.log_writer.append(append).await {
+            match self.app.log_writer.append(append, since).await {
                 Appended::At(first) => {
                     self.run.log_at = read_to;
                     let entries =
@@ -184,7 +188,7 @@ impl RunContext {
         if !entries.is_empty() {
             metrics::counter!("hireling_log_lines_total").increment(entries.len() as u64);
             // Nobody listening is fine.
-            let _ = self.app.signals.log.send(LogNews { task: self.task.id.clone(), entries: entries.into() });
+            self.app.signals.announce_lines(LogNews { task: self.task.id.clone(), entries: entries.into() });
         }
     }
 
@@ -227,6 +231,7 @@ impl RunContext {
         let now = self.app.clock.now();
         let took = u64::try_from(now.since(self.step_since).as_millis()).unwrap_or(u64::MAX);
         self.run.facts.took.push((self.run.step, took));
+        self.run.facts.ended.push((self.run.step, now));
         self.step_since = now;
         self.run.step = step;
         self.progress.store(step as u8, Ordering::Relaxed);

@@ -69,7 +69,7 @@ async fn read(ctx: &mut RunContext) -> Result<(), Stop> {
             let comments =
                 github.earlier_comments(&place, task.thread.issue, task.triggered_at, task.subject, &bot).await?;
             // As it was when the command was given: the delivery says so, GitHub no longer does.
-            let opening = ctx.app.opening(&task.delivery).await?;
+            let opening = ctx.app.opening(&task.delivery).await?.unwrap_or_default();
             let thread = ThreadText { title: opening.title, body: opening.body, comments, talks };
             let frozen = Inputs::freeze(redacted(ctx, thread));
             let (surroundings, hidden) = match &pull {

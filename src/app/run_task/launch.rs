@@ -13,7 +13,7 @@ use crate::domain::attachment::told;
 use crate::domain::connector::config::environment;
 use crate::domain::failure::{Failure, sandbox_timed_out};
 use crate::domain::gateway::GRANT_PREFIX;
-use crate::domain::key::ChosenKey;
+use crate::domain::key::{ChosenKey, KeyOwner};
 use crate::domain::money::Usd;
 use crate::domain::run::SandboxId;
 use crate::domain::secret::Secret;
@@ -166,6 +166,7 @@ pub(super) async fn openers(ctx: &mut RunContext, agent: &str, keys: Vec<ChosenK
         // One that cannot be opened is said now, not by the vendor.
         let real = key_of(ctx, agent, &chosen).await?;
         ctx.guard(&real);
+        note_use(ctx, &chosen).await?;
         let opener = match chosen.provider.has_gateway() {
             true => grant(ctx, chosen).await?,
             // An agent that takes no other address has the key itself.
@@ -175,6 +176,23 @@ pub(super) async fn openers(ctx: &mut RunContext, agent: &str, keys: Vec<ChosenK
         openers.push(opener);
     }
     Ok(openers)
+}
+
+/// The owner of a stored key can see when it was used, and what for.
+async fn note_use(ctx: &RunContext, chosen: &ChosenKey) -> Result<(), Stop> {
+    let Some((key, owner)) = &chosen.stored else { return Ok(()) };
+    let about = format!("{} in task {}", chosen.provider.title(), ctx.task.id);
+    let (user, about) = match owner {
+        KeyOwner::Person(user) => (Some(*user), about),
+        KeyOwner::Installation(_) => (None, format!("{about}, {}", owner.for_the_record())),
+    };
+    let about = &about;
+    ctx.patiently_in_store(|_| async move {
+        let now = ctx.app.clock.now();
+        ctx.app.store.note_key_use(key, now).await?;
+        Ok(ctx.app.store.audit(user, "used a key", about, now).await?)
+    })
+    .await
 }
 
 pub(super) fn granted<'a>(agent: &'a Agent, opener: &'a Opener) -> Option<Granted<'a>> {
@@ -194,9 +212,6 @@ async fn grant(ctx: &RunContext, chosen: ChosenKey) -> Result<Opener, Stop> {
     let grant = &grant;
     ctx.patiently_in_store(|_| async move {
         let now = ctx.app.clock.now();
-        if let Some(key) = grant.key {
-            ctx.app.store.note_key_use(key, now).await?;
-        }
         Ok(ctx.app.store.store_grant(&ctx.lease, grant, now).await?)
     })
     .await?;

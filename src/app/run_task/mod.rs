@@ -41,7 +41,7 @@ pub(crate) use patience::{Stop, retry_wait};
 pub(crate) use settle::effects_of_end;
 
 /// Workers that may die in the middle of one task before it is given up.
-const MAX_DEATHS: i64 = 3;
+pub(super) const MAX_DEATHS: i64 = 3;
 /// A sandbox that is lost this near to its end has reached it: clocks differ.
 const CLOSE_TO_THE_END: Duration = Duration::from_secs(5);
 /// Sandboxes that may get lost under one task.

@@ -209,7 +209,7 @@ impl RunContext {
         match error {
             CallError::Stop(stop) => Ok(Next::GiveUp(stop)),
             CallError::Store(StoreError::LeaseLost) => Ok(Next::GiveUp(Stop::Lost)),
-            CallError::Store(StoreError::Unavailable(error)) => {
+            CallError::Store(error @ (StoreError::Unavailable(_) | StoreError::Silent)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the database does not answer");
                 Ok(again)
             }
@@ -281,7 +281,8 @@ impl RunContext {
     /// GitHub's word about waiting holds for the whole installation, and for it alone.
     async fn block_installation(&self, until: Millis) {
         tracing::warn!(installation = %self.task.thread.installation, until = %until.rfc3339(), "GitHub asks to wait");
-        if let Err(error) = self.app.store.block_installation(self.task.thread.installation, until).await {
+        let now = self.app.clock.now();
+        if let Err(error) = self.app.store.block_installation(self.task.thread.installation, until, now).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the wait could not be stored");
         }
     }

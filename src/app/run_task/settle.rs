@@ -29,15 +29,11 @@ pub(super) async fn settle(ctx: &mut RunContext) -> Result<(), Stop> {
         })
         .await?;
     }
-    ctx.app.signals.outbox.notify_one();
-    ctx.app.signals.tasks.notify_one();
-    metrics::counter!("hireling_tasks_ended_total", "outcome" => ending.outcome.name(), "agent" => ctx.task.agent.clone())
-        .increment(1);
-    tracing::info!(outcome = ending.outcome.name(), reason = %ending.reason, "ended");
+    ctx.app.tell_end(&ctx.task, Some(&ctx.run), &ending);
     if let Some(sandbox) = ctx.run.sandbox().filter(|_| ctx.run.facts.kept.is_none()) {
         // On its own: the lease is over with the task, and this can take a while.
         let app = Arc::clone(&ctx.app);
-        tokio::spawn(async move { app.end_sandbox(&sandbox).await });
+        ctx.app.unawaited.spawn(async move { app.end_sandbox(&sandbox).await });
     }
     Ok(())
 }

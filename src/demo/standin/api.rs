@@ -7,7 +7,8 @@ use serde_json::json;
 use super::server::{Answer, Asked};
 use super::state::World;
 use super::tokens::Token;
-use super::{APP_SLUG, FIRST_INSTALLATION, checks, forks, graphql, issues, manifest, oauth, payloads, pulls, refs};
+use super::{FIRST_INSTALLATION, checks, forks, graphql, hooks, issues, manifest, oauth, pulls, refs};
+use crate::domain::delivery::InstallationState;
 use crate::domain::ids::Millis;
 
 /// A call that was let in: for which repository, and with which token.
@@ -27,18 +28,15 @@ pub(super) async fn answer(world: &mut World, asked: &Asked) -> Answer {
         return violation(world, asked, 403, "a request without User-Agent");
     }
     match words.as_slice() {
-        ["app"] if asked.method == Method::GET => as_app(world, asked, |world| {
-            let owner = payloads::user(world, &world.owner);
-            Answer::json(200, &json!({ "id": 42, "slug": APP_SLUG, "name": "Hireling", "owner": owner }))
-        }),
+        ["app"] if asked.method == Method::GET => as_app(world, asked, |world| manifest::about(world)),
+        ["app", "installations", id] if asked.method == Method::GET => {
+            as_app(world, asked, |world| manifest::installation(world, id))
+        }
         ["app", "installations", id, "access_tokens"] if asked.method == Method::POST => {
-            let known = FIRST_INSTALLATION..=world.installation;
-            let is_ours = id.parse().is_ok_and(|id: i64| known.contains(&id));
-            as_app(world, asked, |world| if is_ours { mint(world, asked) } else { Answer::refused(404, "Not Found") })
+            as_app(world, asked, |world| token_for(world, asked, id))
         }
-        ["app", "hook", "deliveries", rest @ ..] => {
-            as_app(world, asked, |world| manifest::deliveries(world, asked, rest))
-        }
+        ["app", "hook", "config"] if asked.method == Method::GET => as_app(world, asked, |world| world.hooks.config()),
+        ["app", "hook", "deliveries", rest @ ..] => as_app(world, asked, |world| hooks::deliveries(world, asked, rest)),
         ["app-manifests", code, "conversions"] if asked.method == Method::POST => manifest::convert(world, code),
         ["orgs", organization, "memberships", login] => match token(world, asked) {
             Ok(token) if token.allows("members", "read") => oauth::membership(world, organization, login),
@@ -145,13 +143,28 @@ fn as_app(world: &mut World, asked: &Asked, then: impl FnOnce(&mut World) -> Ans
 fn token(world: &World, asked: &Asked) -> Result<Token, Answer> {
     let found = bearer(asked).and_then(|bearer| world.tokens.get(&bearer));
     match found {
+        Some(token) if world.left.get(&token.installation) == Some(&InstallationState::Suspended) => Err(suspended()),
         Some(token) if token.expires > world.clock.now() => Ok(token.clone()),
         _ => Err(Answer::refused(401, "Bad credentials")),
     }
 }
 
+fn suspended() -> Answer {
+    Answer::refused(403, "This installation has been suspended")
+}
+
+fn token_for(world: &mut World, asked: &Asked, installation: &str) -> Answer {
+    let Ok(id) = installation.parse() else { return Answer::refused(404, "Not Found") };
+    match world.left.get(&id) {
+        Some(InstallationState::Suspended) => suspended(),
+        Some(InstallationState::Deleted) => Answer::refused(404, "Not Found"),
+        _ if (FIRST_INSTALLATION..=world.installation).contains(&id) => mint(world, asked, id),
+        _ => Answer::refused(404, "Not Found"),
+    }
+}
+
 /// Every token has to be narrowed to one repository and to named permissions (threat T30).
-fn mint(world: &mut World, asked: &Asked) -> Answer {
+fn mint(world: &mut World, asked: &Asked, installation: i64) -> Answer {
     let body = fields(world, asked, &["repository_ids", "permissions"]);
     let repositories: Vec<i64> =
         body["repository_ids"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_i64).collect();
@@ -163,23 +176,14 @@ fn mint(world: &mut World, asked: &Asked) -> Answer {
     if (repositories.len() != 1 && !is_about_all) || permissions.is_empty() {
         return violation(world, asked, 422, "a token that is not narrowed");
     }
-    let granted = [
-        ("contents", "write"),
-        ("issues", "write"),
-        ("metadata", "read"),
-        ("pull_requests", "write"),
-        ("members", "read"),
-        ("checks", "write"),
-        ("actions", "read"),
-    ];
     for (name, level) in &permissions {
-        if !granted.iter().any(|(known, most)| known == name && (*most == "write" || level == "read")) {
+        if !manifest::GRANTED.iter().any(|(known, most)| known == name && (*most == "write" || level == "read")) {
             return violation(world, asked, 422, "a permission that the App was not given");
         }
     }
     let value = format!("ghs_{}{}", world.clock.new_id(), world.clock.new_id());
     let expires = Millis(world.clock.now().0 + 3_600_000);
-    world.tokens.insert(value.clone(), Token { repositories, permissions, expires });
+    world.tokens.insert(value.clone(), Token { installation, repositories, permissions, expires });
     Answer::json(201, &json!({ "token": value, "expires_at": expires.rfc3339() }))
 }
 

@@ -40,6 +40,13 @@ pub struct Held {
     pub call: usize,
 }
 
+/// The list of deliveries is read whenever the service likes: its calls are counted apart.
+#[derive(Debug, Default)]
+pub(super) struct Plans {
+    pub of_calls: Faults,
+    pub of_deliveries: Faults,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     planned: Mutex<Vec<Fault>>,

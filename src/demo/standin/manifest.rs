@@ -1,35 +1,50 @@
-//! Making an App through a manifest, and the deliveries that GitHub lists for it.
+//! The App: made through a manifest, given permissions, installed.
 
-use http::Method;
 use serde_json::{Value, json};
 
 use super::oauth::CLIENT_ID;
 use super::server::{Answer, Asked};
 use super::state::World;
-use super::{APP_SLUG, tokens};
-use crate::domain::secret::Secret;
+use super::{APP_SLUG, payloads};
+use crate::domain::delivery::InstallationState;
 
-#[derive(Debug)]
-pub(super) struct Hooks {
-    pub secret: Secret,
-    /// Where deliveries go, once an App was made.
-    url: Option<String>,
-    code: Option<String>,
-    sent: Vec<Sent>,
+/// What the App was given, in GitHub's names (of its recorded payloads).
+pub(super) const GRANTED: [(&str, &str); 8] = [
+    ("actions", "read"),
+    ("checks", "write"),
+    ("contents", "write"),
+    ("emails", "read"),
+    ("issues", "write"),
+    ("members", "read"),
+    ("metadata", "read"),
+    ("pull_requests", "write"),
+];
+const EVENTS: [&str; 5] =
+    ["issue_comment", "issues", "pull_request", "pull_request_review", "pull_request_review_comment"];
+
+/// `/app`
+pub(super) fn about(world: &World) -> Answer {
+    let permissions: std::collections::BTreeMap<&str, &str> =
+        GRANTED.into_iter().filter(|(name, _)| world.withheld != Some(*name)).collect();
+    let owner = payloads::user(world, &world.owner);
+    let about = json!({ "id": 42, "slug": APP_SLUG, "name": "Hireling", "owner": owner, "permissions": permissions,
+        "events": EVENTS });
+    Answer::json(200, &about)
 }
 
-#[derive(Debug)]
-struct Sent {
-    id: i64,
-    guid: String,
-    event: &'static str,
-    body: String,
-}
-
-impl Hooks {
-    pub(super) fn new(secret: Secret) -> Self {
-        Self { secret, url: None, code: None, sent: Vec::new() }
+/// `/app/installations/{id}`
+pub(super) fn installation(world: &World, id: &str) -> Answer {
+    match id.parse().ok().and_then(|id: i64| world.left.get(&id)).copied() {
+        Some(InstallationState::Deleted) => Answer::refused(404, "Not Found"),
+        Some(InstallationState::Suspended) => {
+            Answer::json(200, &json!({ "id": 1, "suspended_at": "2026-11-22T10:00:00Z" }))
+        }
+        Some(InstallationState::Present) | None => Answer::json(200, &json!({ "id": 1, "suspended_at": null })),
     }
+}
+
+fn is_known(permission: &str) -> bool {
+    GRANTED.iter().any(|(name, _)| *name == permission)
 }
 
 /// The form of `/setup`: the App is made, its first ping goes out, and the browser goes back.
@@ -41,21 +56,24 @@ pub(super) fn make(world: &mut World, asked: &Asked) -> Answer {
     let (Some(hook), Some(redirect)) = (text("/hook_attributes/url"), text("/redirect_url")) else {
         return Answer::html(422, "<h1>This is no manifest</h1>".to_owned());
     };
+    let asked_for = manifest["default_permissions"].as_object();
+    if let Some(name) = asked_for.into_iter().flatten().map(|(name, _)| name).find(|name| !is_known(name)) {
+        return Answer::html(422, format!("<h1>{name} is not included in the list of permissions</h1>"));
+    }
     let Ok(mut target) = url::Url::parse(&redirect) else { return Answer::html(422, "<h1>No address</h1>".to_owned()) };
     let code = world.clock.new_id();
     target.query_pairs_mut().append_pair("code", &code).append_pair("state", asked.query("state").unwrap_or(""));
-    world.hooks.url = Some(hook);
-    world.hooks.code = Some(code);
-    let (id, guid) = (world.fresh_id(), world.clock.new_id());
+    world.app_code = Some(code);
+    let (hooks, guid) = (world.hooks.clone(), world.clock.new_id());
+    hooks.set_url(&hook);
     let body = json!({ "zen": "Keep it logically awesome.", "hook_id": 1, "hook": { "type": "App" } }).to_string();
-    world.hooks.sent.push(Sent { id, guid, event: "ping", body });
-    send(world, id);
+    tokio::spawn(async move { hooks.send(&guid, "ping", body.as_bytes()).await });
     Answer::redirect(target.as_str())
 }
 
 /// The secrets, for the code, once.
 pub(super) fn convert(world: &mut World, code: &str) -> Answer {
-    if world.hooks.code.take().as_deref() != Some(code) {
+    if world.app_code.take().as_deref() != Some(code) {
         return Answer::refused(404, "Not Found");
     }
     let body = json!({
@@ -64,38 +82,4 @@ pub(super) fn convert(world: &mut World, code: &str) -> Answer {
         "pem": world.keys.private_pem.expose(), "html_url": format!("{}/apps/{APP_SLUG}", world.url),
     });
     Answer::json(201, &body)
-}
-
-/// `/app/hook/deliveries…`, as the App.
-pub(super) fn deliveries(world: &mut World, asked: &Asked, words: &[&str]) -> Answer {
-    match (&asked.method, words) {
-        (&Method::GET, []) => {
-            let list = world.hooks.sent.iter().rev();
-            let list: Vec<Value> =
-                list.map(|sent| json!({ "id": sent.id, "guid": sent.guid, "event": sent.event })).collect();
-            Answer::json(200, &json!(list))
-        }
-        (&Method::POST, [id, "attempts"]) => {
-            send(world, id.parse().unwrap_or(0));
-            Answer::json(202, &json!({}))
-        }
-        _ => super::api::violation(world, asked, 404, "an unknown route"),
-    }
-}
-
-/// Sends a delivery, again; GitHub does not wait for what comes of it either.
-fn send(world: &World, id: i64) {
-    let Some(url) = world.hooks.url.clone() else { return };
-    let Some(sent) = world.hooks.sent.iter().find(|sent| sent.id == id) else { return };
-    let signature = tokens::webhook_signature(&world.hooks.secret, sent.body.as_bytes());
-    let request = reqwest::Client::new()
-        .post(url)
-        .header("content-type", "application/json")
-        .header("x-github-delivery", &sent.guid)
-        .header("x-github-event", sent.event)
-        .header("x-hub-signature-256", signature)
-        .body(sent.body.clone());
-    tokio::spawn(async move {
-        let _ = request.send().await;
-    });
 }

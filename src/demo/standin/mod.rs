@@ -8,6 +8,7 @@ mod faults;
 mod forks;
 mod git;
 mod graphql;
+mod hooks;
 mod issues;
 mod manifest;
 mod oauth;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
+use crate::domain::delivery::{InstallationState, WEBHOOK_PATH};
 use crate::domain::ids::Millis;
 use crate::domain::secret::Secret;
 use crate::ports::clock::Clock;
@@ -33,6 +35,7 @@ use crate::ports::clock::Clock;
 pub use checks::CheckView;
 pub use faults::{Fault, Held, Kind, When};
 pub use forks::ForkView;
+pub use hooks::Attempt;
 pub use review_comments::ReviewCommentView;
 pub use state::{Call, CommentView, PullView, ReactionView, ReviewView};
 
@@ -42,8 +45,7 @@ use state::World;
 #[derive(Debug)]
 pub struct Standin {
     world: Arc<Mutex<World>>,
-    faults: Arc<faults::Faults>,
-    http: reqwest::Client,
+    plans: Arc<faults::Plans>,
     /// `http://127.0.0.1:port`
     pub url: String,
     pub app_id: i64,
@@ -73,13 +75,12 @@ impl Standin {
         let world = World::new(dir, url.clone(), app_id, keys, webhook_secret.clone(), clock);
         let client_secret = world.signins.client_secret.clone();
         let world = Arc::new(Mutex::new(world));
-        let faults = Arc::new(faults::Faults::default());
+        let plans = Arc::new(faults::Plans::default());
         let stop = tokio_util::sync::CancellationToken::new();
-        tokio::spawn(server::serve(listener, Arc::clone(&world), Arc::clone(&faults), stop.clone()));
+        tokio::spawn(server::serve(listener, Arc::clone(&world), Arc::clone(&plans), stop.clone()));
         Ok(Self {
             world,
-            faults,
-            http: reqwest::Client::new(),
+            plans,
             url,
             app_id,
             private_key,
@@ -180,6 +181,16 @@ impl Standin {
         self.world.lock().await.installation += 1;
     }
 
+    /// The App's place in an account from here on.
+    pub async fn set_installation(&self, installation: i64, now: InstallationState) {
+        self.world.lock().await.left.insert(installation, now);
+    }
+
+    /// The App has this permission no more.
+    pub async fn withhold(&self, permission: &'static str) {
+        self.world.lock().await.withheld = Some(permission);
+    }
+
     pub async fn edit_comment(&self, id: i64, body: &str) {
         self.world.lock().await.edit_comment(id, body);
     }
@@ -211,29 +222,31 @@ impl Standin {
         payloads::issue_opened(&*self.world.lock().await, repo, issue)
     }
 
-    /// Signs a body and posts it as GitHub does. Gives the status of the answer.
-    pub async fn deliver(&self, to: &str, guid: &str, event: &str, body: &[u8]) -> reqwest::Result<u16> {
-        let response = self
-            .http
-            .post(format!("{to}/webhooks/github"))
-            .header("content-type", "application/json")
-            .header("user-agent", "GitHub-Hookshot/044aadd")
-            .header("x-github-delivery", guid)
-            .header("x-github-event", event)
-            .header("x-hub-signature-256", tokens::webhook_signature(&self.webhook_secret, body))
-            .body(body.to_vec())
-            .send()
-            .await?;
-        Ok(response.status().as_u16())
+    /// Signs a body and posts it as GitHub does, to the App's webhook from here on. Gives the status of the
+    /// answer; `None`: nobody answered.
+    pub async fn deliver(&self, to: &str, guid: &str, event: &str, body: &[u8]) -> Option<u16> {
+        let hooks = self.world.lock().await.hooks.clone();
+        hooks.set_url(&format!("{to}{WEBHOOK_PATH}"));
+        hooks.send(guid, event, body).await
+    }
+
+    /// Where the service is, from here on.
+    pub async fn set_webhook(&self, service: &str) {
+        self.world.lock().await.hooks.set_url(&format!("{service}{WEBHOOK_PATH}"));
+    }
+
+    /// Every attempt to bring a delivery, in order.
+    pub async fn attempts(&self) -> Vec<Attempt> {
+        self.world.lock().await.hooks.attempts()
     }
 
     /// A person's comment, told to the App under a fresh delivery id. Gives the comment's id.
-    pub async fn say(&self, to: &str, repo: &str, issue: i64, login: &str, body: &str) -> reqwest::Result<i64> {
+    pub async fn say(&self, to: &str, repo: &str, issue: i64, login: &str, body: &str) -> i64 {
         let comment = self.comment(repo, issue, login, body).await;
         let payload = self.comment_payload(comment).await.to_string();
         let guid = self.world.lock().await.clock.new_id();
-        self.deliver(to, &guid, "issue_comment", payload.as_bytes()).await?;
-        Ok(comment)
+        self.deliver(to, &guid, "issue_comment", payload.as_bytes()).await;
+        comment
     }
 
     pub async fn thread(&self, repo: &str, issue: i64) -> Vec<CommentView> {
@@ -298,6 +311,11 @@ impl Standin {
         found.ok_or_else(|| std::io::Error::other(format!("there is no repository {repo}")))
     }
 
+    /// Where the API was called: below `/api`, or at the root.
+    pub async fn targets(&self) -> Vec<String> {
+        self.world.lock().await.targets.clone()
+    }
+
     /// Calls of the API so far, in order.
     pub async fn calls(&self) -> Vec<Call> {
         self.world.lock().await.calls.clone()
@@ -315,16 +333,21 @@ impl Standin {
 
     /// From here on, calls are counted from 0 and fail as told.
     pub fn set_faults(&self, faults: Vec<Fault>) {
-        self.faults.set(faults);
+        self.plans.of_calls.set(faults);
+    }
+
+    /// The same for the list of deliveries, whose calls are counted apart.
+    pub fn set_delivery_faults(&self, faults: Vec<Fault>) {
+        self.plans.of_deliveries.set(faults);
     }
 
     /// Number of calls since the faults were set.
     pub fn calls_since_faults(&self) -> usize {
-        self.faults.count()
+        self.plans.of_calls.count()
     }
 
     /// Waits until a held call has arrived.
     pub async fn held(&self) -> Held {
-        self.faults.held().await
+        self.plans.of_calls.held().await
     }
 }

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::faults::{Faults, Kind, When};
+use super::faults::{Faults, Kind, Plans, When};
 use super::state::{Call, World};
 use super::{api, pages};
 
@@ -65,12 +65,7 @@ impl Answer {
     }
 }
 
-pub(super) async fn serve(
-    listener: TcpListener,
-    world: Arc<Mutex<World>>,
-    faults: Arc<Faults>,
-    stop: CancellationToken,
-) {
+pub(super) async fn serve(listener: TcpListener, world: Arc<Mutex<World>>, plans: Arc<Plans>, stop: CancellationToken) {
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -79,9 +74,9 @@ pub(super) async fn serve(
             },
             () = stop.cancelled() => return,
         };
-        let (world, faults, stop) = (Arc::clone(&world), Arc::clone(&faults), stop.clone());
+        let (world, plans, stop) = (Arc::clone(&world), Arc::clone(&plans), stop.clone());
         tokio::spawn(async move {
-            let service = service_fn(|request| handle(Arc::clone(&world), Arc::clone(&faults), request));
+            let service = service_fn(|request| handle(Arc::clone(&world), Arc::clone(&plans), request));
             let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
             tokio::select! {
                 // An error is a reset that was asked for, or a client that went away.
@@ -95,7 +90,7 @@ pub(super) async fn serve(
 /// An `Err` ends the connection without an answer.
 async fn handle(
     world: Arc<Mutex<World>>,
-    faults: Arc<Faults>,
+    plans: Arc<Plans>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let (parts, body) = request.into_parts();
@@ -105,12 +100,15 @@ async fn handle(
     let mut asked = Asked { method: parts.method, path, query, headers: parts.headers, body };
     let answer = match api_path(&asked.path) {
         Some(path) => {
-            asked.path = path;
-            call(&world, &faults, &asked).await?
+            world.lock().await.targets.push(std::mem::replace(&mut asked.path, path));
+            call(&world, &plans, &asked).await?
         }
         None => pages::page(&world, &asked).await,
     };
-    let mut response = Response::builder().status(StatusCode::from_u16(answer.status).map_err(std::io::Error::other)?);
+    let mut response = Response::builder()
+        .header("x-ratelimit-remaining", "4999")
+        .header("x-ratelimit-resource", "core")
+        .status(StatusCode::from_u16(answer.status).map_err(std::io::Error::other)?);
     for (name, value) in answer.headers {
         response = response.header(name, value);
     }
@@ -139,7 +137,8 @@ fn api_path(path: &str) -> Option<String> {
     is_api.then(|| path.to_owned())
 }
 
-async fn call(world: &Mutex<World>, faults: &Faults, asked: &Asked) -> Result<Answer, std::io::Error> {
+async fn call(world: &Mutex<World>, plans: &Plans, asked: &Asked) -> Result<Answer, std::io::Error> {
+    let faults = if asked.path.starts_with("/app/hook/") { &plans.of_deliveries } else { &plans.of_calls };
     let (number, fault) = faults.next();
     let strikes = |when: When| fault.as_ref().filter(|fault| fault.when == when).map(|fault| &fault.kind);
     if let Some(kind) = strikes(When::Before) {

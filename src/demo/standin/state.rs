@@ -7,10 +7,11 @@ use std::sync::Arc;
 use super::checks::CheckView;
 use super::forks::ForkBranch;
 use super::git;
-use super::manifest::Hooks;
+use super::hooks::Hooks;
 use super::oauth::SignIns;
 use super::review_comments::ReviewCommentView;
 use super::tokens::{AppKeys, Token};
+use crate::domain::delivery::InstallationState;
 use crate::domain::review::LineComment;
 use crate::domain::secret::Secret;
 use crate::ports::clock::Clock;
@@ -21,6 +22,10 @@ pub(super) struct World {
     pub url: String,
     pub app_id: i64,
     pub installation: i64,
+    /// Installations that are suspended or gone.
+    pub left: BTreeMap<i64, InstallationState>,
+    /// A permission that the App was not given.
+    pub withheld: Option<&'static str>,
     pub keys: AppKeys,
     pub clock: Arc<dyn Clock>,
     pub users: BTreeMap<String, i64>,
@@ -28,6 +33,8 @@ pub(super) struct World {
     pub owner: String,
     pub signins: SignIns,
     pub hooks: Hooks,
+    /// Of an App that was just made.
+    pub app_code: Option<String>,
     pub repositories: BTreeMap<String, Repository>,
     pub comments: BTreeMap<i64, Comment>,
     pub reviews: Vec<ReviewView>,
@@ -43,6 +50,8 @@ pub(super) struct World {
     pub ended_requests: Vec<(i64, String)>,
     pub tokens: BTreeMap<String, Token>,
     pub calls: Vec<Call>,
+    /// Paths of the API's calls as they came.
+    pub targets: Vec<String>,
     pub violations: Vec<String>,
     pub received: Vec<String>,
     next_id: i64,
@@ -173,12 +182,15 @@ impl World {
             url,
             app_id,
             installation: super::FIRST_INSTALLATION,
+            left: BTreeMap::new(),
+            withheld: None,
             keys,
-            clock,
             users: BTreeMap::new(),
             owner: super::OWNER.to_owned(),
             signins: SignIns::new(client_secret),
-            hooks: Hooks::new(webhook_secret),
+            hooks: Hooks::new(webhook_secret, Arc::clone(&clock)),
+            app_code: None,
+            clock,
             repositories: BTreeMap::new(),
             comments: BTreeMap::new(),
             reviews: Vec::new(),
@@ -190,6 +202,7 @@ impl World {
             ended_requests: Vec::new(),
             tokens: BTreeMap::new(),
             calls: Vec::new(),
+            targets: Vec::new(),
             violations: Vec::new(),
             received: Vec::new(),
             next_id: 1000,

@@ -64,6 +64,7 @@ impl AppKeys {
 /// An installation token: which repositories and what it may do there.
 #[derive(Debug, Clone)]
 pub(super) struct Token {
+    pub installation: i64,
     pub repositories: Vec<i64>,
     pub permissions: BTreeMap<String, String>,
     pub expires: Millis,

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::super::Web;
-use super::super::page::{Frame, refuse, render, then};
+use super::super::page::{Frame, fail, refuse, render, then};
 use super::super::visitor::{Me, Posted, Visitor};
 use super::{Owner, owner_of, owners};
 use crate::app::StoreError;
@@ -159,7 +159,10 @@ async fn sections(web: &Web, me: &Me) -> Result<Vec<Section>, StoreError> {
 }
 
 async fn shown(web: &Arc<Web>, me: &Me, frame: Frame, form: Form, fault: Option<String>) -> Response {
-    let Ok(sections) = sections(web, me).await else { return refuse(web, StatusCode::SERVICE_UNAVAILABLE) };
+    let sections = match sections(web, me).await {
+        Ok(found) => found,
+        Err(error) => return fail(web, &error),
+    };
     let status = if fault.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     let page = ConnectorsPage {
         frame,
@@ -194,7 +197,7 @@ pub async fn page(
                 form = Form { is_edit: true, owner: owner.field, ..Form::of(&found.name, &found.transport) };
             }
             Ok(None) => return refuse(&web, StatusCode::NOT_FOUND),
-            Err(_) => return refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
+            Err(error) => return fail(&web, &error),
         }
     }
     let frame = Frame::of(&web, &visitor).await;
@@ -210,7 +213,7 @@ pub async fn save(State(web): State<Arc<Web>>, posted: Posted) -> Response {
     };
     match saved {
         Ok(_) => {
-            let about = format!("{name} for {}-{}", owner.kind(), owner.id());
+            let about = format!("{name} {}", owner.for_the_record());
             web.app.audit(posted.me.person.id, "saved a connector", &about).await;
             then(PATH, "saved")
         }
@@ -221,7 +224,7 @@ pub async fn save(State(web): State<Arc<Web>>, posted: Posted) -> Response {
         }
         // The one that is there was sealed with another key, or for another row.
         Err(ConnectorError::Vault(_)) => then(PATH, "no-open"),
-        Err(ConnectorError::Store(_)) => refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
+        Err(ConnectorError::Store(error)) => fail(&web, &error),
     }
 }
 
@@ -229,13 +232,12 @@ pub async fn switch(State(web): State<Arc<Web>>, posted: Posted) -> Response {
     let Some(owner) = owner_of(&web, &posted).await else { return refuse(&web, StatusCode::NOT_FOUND) };
     match web.app.store.switch_connector(owner, posted.field("name"), posted.field("to") == "on").await {
         Ok(true) => {
-            let about =
-                format!("{} of {}-{} to {}", posted.field("name"), owner.kind(), owner.id(), posted.field("to"));
+            let about = format!("{} {} to {}", posted.field("name"), owner.for_the_record(), posted.field("to"));
             web.app.audit(posted.me.person.id, "switched a connector", &about).await;
             then(PATH, "saved")
         }
         Ok(false) => refuse(&web, StatusCode::NOT_FOUND),
-        Err(_) => refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
+        Err(error) => fail(&web, &error),
     }
 }
 
@@ -247,7 +249,7 @@ pub async fn test(State(web): State<Arc<Web>>, posted: Posted) -> Response {
         Ok(Some(Checked::NotAllowed)) => then(PATH, "no-address"),
         Ok(Some(Checked::Closed)) => then(PATH, "no-open"),
         Ok(None) => refuse(&web, StatusCode::NOT_FOUND),
-        Err(_) => refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
+        Err(error) => fail(&web, &error),
     }
 }
 
@@ -256,11 +258,11 @@ pub async fn delete(State(web): State<Arc<Web>>, posted: Posted) -> Response {
     match web.app.store.delete_connector(owner, posted.field("name")).await {
         Ok(was_there) => {
             if was_there {
-                let about = format!("{} of {}-{}", posted.field("name"), owner.kind(), owner.id());
+                let about = format!("{} {}", posted.field("name"), owner.for_the_record());
                 web.app.audit(posted.me.person.id, "deleted a connector", &about).await;
             }
             then(PATH, "deleted")
         }
-        Err(_) => refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
+        Err(error) => fail(&web, &error),
     }
 }

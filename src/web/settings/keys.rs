@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::super::Web;
-use super::super::page::{Frame, refuse, render, then};
+use super::super::page::{Frame, fail, refuse, render, then};
 use super::super::visitor::{Me, Posted, Visitor};
 use super::{Owner, owner_of, owners};
 use crate::app::StoreError;
@@ -68,7 +68,10 @@ async fn sections(web: &Web, me: &Me) -> Result<Vec<Section>, StoreError> {
 }
 
 async fn shown(web: &Arc<Web>, me: &Me, frame: Frame, fault: Option<String>) -> Response {
-    let Ok(sections) = sections(web, me).await else { return refuse(web, StatusCode::SERVICE_UNAVAILABLE) };
+    let sections = match sections(web, me).await {
+        Ok(found) => found,
+        Err(error) => return fail(web, &error),
+    };
     let status = if fault.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     let page = KeysPage {
         frame,
@@ -100,15 +103,12 @@ pub async fn save(State(web): State<Arc<Web>>, posted: Posted) -> Response {
     } else {
         match web.app.save_key(owner, provider, &Secret::new(key), posted.me.person.id).await {
             Ok(saved) => {
-                let about = format!("{} {} for {}-{}", provider.name(), saved.fingerprint, owner.kind(), owner.id());
+                let about = format!("{} {} {}", provider.name(), saved.fingerprint, owner.for_the_record());
                 web.app.audit(posted.me.person.id, "saved a key", &about).await;
                 return then(PATH, "saved");
             }
             Err(KeyError::Refused(title)) => Some(format!("{title} refuses this key. Nothing was saved.")),
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a key was not saved");
-                return refuse(&web, StatusCode::SERVICE_UNAVAILABLE);
-            }
+            Err(error) => return fail(&web, &error),
         }
     };
     let frame = Frame::new(&web, Some(&posted.me)).await;
@@ -126,7 +126,7 @@ pub async fn test(State(web): State<Arc<Web>>, posted: Posted) -> Response {
         Ok(Some(KeyTest::Unknown)) => then(PATH, "unknown"),
         Ok(None) => refuse(&web, StatusCode::NOT_FOUND),
         Err(KeyError::Vault(_)) => then(PATH, "no-open"),
-        Err(_) => refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
+        Err(error) => fail(&web, &error),
     }
 }
 
@@ -138,11 +138,11 @@ pub async fn delete(State(web): State<Arc<Web>>, posted: Posted) -> Response {
     match web.app.store.delete_key(owner, provider).await {
         Ok(was_there) => {
             if was_there {
-                let about = format!("{} of {}-{}", provider.name(), owner.kind(), owner.id());
+                let about = format!("{} {}", provider.name(), owner.for_the_record());
                 web.app.audit(posted.me.person.id, "deleted a key", &about).await;
             }
             then(PATH, "deleted")
         }
-        Err(_) => refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
+        Err(error) => fail(&web, &error),
     }
 }

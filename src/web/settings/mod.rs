@@ -12,7 +12,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::Web;
-use super::page::{Frame, refuse, render, then};
+use super::page::{Frame, fail, render, then};
 use super::visitor::{Me, Posted, Visitor};
 use crate::app::StoreError;
 use crate::domain::command::parse_duration;
@@ -112,10 +112,7 @@ async fn shown(web: &Arc<Web>, me: &Me, frame: Frame, preferences: Preferences, 
     let status = if fault.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     match page(web, me, frame, preferences, fault).await {
         Ok(page) => (status, render(&page)).into_response(),
-        Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "settings cannot be shown");
-            refuse(web, StatusCode::SERVICE_UNAVAILABLE)
-        }
+        Err(error) => fail(web, &error),
     }
 }
 
@@ -222,7 +219,7 @@ pub async fn save_preferences(State(web): State<Arc<Web>>, posted: Posted) -> Re
     match read(&web, &posted) {
         Ok(preferences) => match web.app.store.store_preferences(posted.me.person.id, &preferences).await {
             Ok(()) => then("/settings", "saved"),
-            Err(_) => refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
+            Err(error) => fail(&web, &error),
         },
         Err((preferences, fault)) => {
             let frame = Frame::new(&web, Some(&posted.me)).await;
@@ -238,7 +235,7 @@ pub async fn revoke(State(web): State<Arc<Web>>, posted: Posted) -> Response {
     match web.app.store.end_sessions(posted.me.person.id, which).await {
         Ok(_) if which.is_none() => then("/", "ended"),
         Ok(_) => then("/settings", "revoked"),
-        Err(_) => refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
+        Err(error) => fail(&web, &error),
     }
 }
 
@@ -253,7 +250,7 @@ pub async fn export(State(web): State<Arc<Web>>, me: Me) -> Response {
             ];
             (headers, text).into_response()
         }
-        Err(_) => refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
+        Err(error) => fail(&web, &error),
     }
 }
 
@@ -301,9 +298,11 @@ pub async fn delete(State(web): State<Arc<Web>>, posted: Posted) -> Response {
         let preferences = posted.me.person.preferences.clone();
         return shown(&web, &posted.me, frame, preferences, Some(fault)).await;
     }
-    let withdrawn = web.app.withdraw_push_permit(posted.me.person.id).await;
-    if withdrawn.is_err() || web.app.store.delete_person(posted.me.person.id).await.is_err() {
-        return refuse(&web, StatusCode::SERVICE_UNAVAILABLE);
+    if let Err(error) = web.app.withdraw_push_permit(posted.me.person.id).await {
+        return fail(&web, &error);
+    }
+    if let Err(error) = web.app.store.delete_person(posted.me.person.id).await {
+        return fail(&web, &error);
     }
     let mut response = Redirect::to("/").into_response();
     web.set_cookie(&mut response, &web.session_cookie(), "", 0);

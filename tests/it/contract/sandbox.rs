@@ -248,7 +248,7 @@ fn processes_with(word: &str) -> usize {
 async fn killing_a_command_ends_everything_it_started() {
     for (number, bench) in all().await.into_iter().enumerate() {
         let nap = format!("6{:04}{number}", std::process::id() % 10_000);
-        let script = format!("echo up; sleep {nap} & sleep {nap} & wait");
+        let script = format!("sleep {nap} & sleep {nap} & echo up; wait");
         let family = bench.sandbox.start(&bench.id, &command("family", &["sh", "-c", &script])).await.unwrap();
         let mut output = bench.sandbox.output(&bench.id, &family);
         output.next().await.unwrap().unwrap();

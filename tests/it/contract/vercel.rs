@@ -23,7 +23,7 @@ fn vercel(double: &Double) -> Vercel {
         team: double::TEAM.to_owned(),
         project: double::PROJECT.to_owned(),
     };
-    let waits = Waits { call: Duration::from_millis(400), idle: Duration::from_millis(400) };
+    let waits = Waits { call: Duration::from_secs(2), idle: Duration::from_secs(2) };
     Vercel::with_waits(account, waits, Arc::new(SystemClock)).unwrap()
 }
 

@@ -67,7 +67,7 @@ async fn after_a_time_out_continue_picks_up_the_saved_work() {
     let world = Builder::new(Engine::Sqlite).agent("ours", script).start().await.unwrap();
     world.comment(PERSON, "/agent continue").await;
     assert!(world.answer(0).await.contains("nothing to go on with"));
-    let first = world.comment(PERSON, "/agent ours --timeout 1s fix it").await;
+    let first = world.comment(PERSON, "/agent ours --timeout 5s fix it").await;
     assert_eq!(world.ended(first).await, "confused");
     let answer = world.answer(1).await;
     assert!(answer.contains("The work so far is on the branch") && answer.contains("`/agent continue`"), "{answer}");

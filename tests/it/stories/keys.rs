@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::http::HeaderName;
 use hireling::adapters::store::{Admit, Decision, KeptDelivery, LedgerRow, Limits, NewGrant};
 use hireling::adapters::vault;
 use hireling::app::App;
@@ -199,7 +200,13 @@ async fn a_rotation_disturbs_no_call() {
 async fn gateway(app: &Arc<App>) -> (String, CancellationToken) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, stop) = (listener.local_addr().unwrap().to_string(), CancellationToken::new());
-    let router = web::router(Web::new(Arc::clone(app), Vec::new(), None, stop.clone()));
+    let router = web::router(Web::new(
+        Arc::clone(app),
+        Vec::new(),
+        None,
+        HeaderName::from_static("x-forwarded-for"),
+        stop.clone(),
+    ));
     tokio::spawn(web::serve(listener, router, stop.clone(), Grace(Duration::from_secs(1))));
     (address, stop)
 }

@@ -1,25 +1,33 @@
 //! One promise per file, in the words of the people who rely on it.
 
+mod accounts;
 mod attacks;
 mod comment_to_pull_request;
 mod connectors;
 mod control;
 mod crash_and_resume;
+mod database_fails;
+mod deploys;
 mod duplicate_delivery;
+mod enterprise;
 mod follow_ups;
 mod forks;
 mod github_fails;
 mod in_a_browser;
 mod keys;
+mod leaving;
+mod missed_deliveries;
 mod model_gateway;
 mod not_allowed;
 mod on_pulls;
+mod operation;
 mod operator_pages;
 mod outcomes;
 mod pages_are_safe;
 mod policy;
 mod pull_reviews;
 mod real_agents;
+mod replicas;
 mod second_opinion;
 mod secrets_stay_secret;
 mod set_up;

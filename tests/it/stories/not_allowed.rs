@@ -1,5 +1,7 @@
 //! Who may not, and what is wrong: one helpful answer at most, and no task.
 
+use hireling::domain::delivery::InstallationState;
+
 use crate::support::world::{Builder, Engine, PERSON, REPO, World};
 
 /// Nothing was started, and nothing more is coming.
@@ -93,11 +95,16 @@ async fn a_suspended_installation_starts_nothing() {
         serde_json::json!({ "action": action, "installation": { "id": 5001, "account": { "id": 1, "login": "acme" } } })
             .to_string()
     };
+    world.github.set_installation(5001, InstallationState::Suspended).await;
     world.github.deliver(&world.url, "guid-s", "installation", event("suspend").as_bytes()).await.unwrap();
     world.settled().await;
     world.comment(PERSON, "/agent ours fix it").await;
     no_task(&world).await;
+    world.github.set_installation(5001, InstallationState::Present).await;
     world.github.deliver(&world.url, "guid-u", "installation", event("unsuspend").as_bytes()).await.unwrap();
+    world.settled().await;
+    // An old event that comes late, or once more, changes nothing: GitHub is asked what holds.
+    world.github.deliver(&world.url, "guid-late", "installation", event("suspend").as_bytes()).await.unwrap();
     world.settled().await;
     let comment = world.comment(PERSON, "/agent ours fix it").await;
     assert_eq!(world.ended(comment).await, "rocket");

@@ -54,8 +54,8 @@ async fn the_ledger_tells_what_became_of_each_delivery() {
         payload["action"] = "edited".into();
         world.github.deliver(&world.url, "edited-one", "issue_comment", payload.to_string().as_bytes()).await.unwrap();
         world
-            .until("the ledger holds it", async |world| {
-                let page = Visitor::sign_in(world, OPERATOR).await.get(&link(edited)).await.text();
+            .until("the ledger holds it", async |_| {
+                let page = olga.get(&link(edited)).await.text();
                 page.contains("<code>edited</code>").then_some(())
             })
             .await;

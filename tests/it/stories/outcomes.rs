@@ -35,11 +35,11 @@ async fn a_failed_agent_is_quoted_and_publishes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn out_of_time_saves_the_work_on_a_branch() {
     let world = world_with("echo half > half.txt; while :; do sleep 1; done").await;
-    let comment = world.comment(PERSON, "/agent ours --timeout 1s").await;
+    let comment = world.comment(PERSON, "/agent ours --timeout 5s").await;
     assert_eq!(world.ended(comment).await, "confused");
     let answer = world.only_answer().await;
     assert!(
-        answer.contains("😕 **Out of time.** ours was stopped after 1 s. The work so far is on the branch `agent/1-"),
+        answer.contains("😕 **Out of time.** ours was stopped after 5 s. The work so far is on the branch `agent/1-"),
         "{answer}"
     );
     assert_eq!(world.github.pulls(REPO).await, []);

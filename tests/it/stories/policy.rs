@@ -108,9 +108,7 @@ async fn a_pull_request_that_changes_it_gets_a_verdict() {
         ("draft: false\n", Some("success"), "It holds once it is on the default branch."),
     ] {
         world.github.push_file(REPO, "feature", FILE, text).await.unwrap();
-        let payload = world.github.payload_about(REPO, world.issue, ("synchronize", PERSON), &json!({})).await;
-        let (guid, body) = (format!("{:032x}", rand::random::<u128>()), payload.to_string());
-        world.github.deliver(&world.url, &guid, "pull_request", body.as_bytes()).await.unwrap();
+        tell(&world, "synchronize", PERSON).await;
         world.settled().await;
         let checks = world.github.checks().await;
         seen += usize::from(conclusion.is_some());
@@ -128,19 +126,37 @@ async fn a_pull_request_that_changes_it_gets_a_verdict() {
     world.finish().await;
 }
 
+/// Of the pull request that is the world's issue.
+async fn tell(world: &World, action: &str, login: &str) {
+    let payload = world.github.payload_about(REPO, world.issue, (action, login), &json!({})).await.to_string();
+    let guid = format!("{:032x}", rand::random::<u128>());
+    world.github.deliver(&world.url, &guid, "pull_request", payload.as_bytes()).await.unwrap();
+}
+
+/// A push waits for further ones before it is reviewed; people's commands don't wait for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_waits_holds_up_no_command() {
+    let text = "review: {on: [push], debounce: 1h, agent: ours}\n";
+    for engine in Engine::BOTH {
+        let Some(mut world) = with_policy(engine, text).agent("ours", "echo x > x.txt").start().await else { continue };
+        world.github.branch_off(REPO, "feature").await.unwrap();
+        world.github.push_file(REPO, "feature", "a.txt", "a\n").await.unwrap();
+        world.issue = world.github.open_pull(REPO, PERSON, "A", "feature").await;
+        tell(&world, "synchronize", PERSON).await;
+        let comment = world.comment(PERSON, "/agent ours fix this").await;
+        assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
+        world.finish().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn reviews_by_themselves() {
-    let text = "review: {on: [open, push], debounce: 1s, agent: ours}\n";
+    let text = "review: {on: [open, push], debounce: 5s, agent: ours}\n";
     let builder = with_policy(Engine::Sqlite, text).agent("ours", "echo '{\"findings\": []}'");
     let mut world = builder.start().await.unwrap();
     world.github.branch_off(REPO, "feature").await.unwrap();
     world.github.push_file(REPO, "feature", "a.txt", "a\n").await.unwrap();
     world.issue = world.github.open_pull(REPO, PERSON, "A", "feature").await;
-    let tell = async |world: &World, action: &str, login: &str| {
-        let payload = world.github.payload_about(REPO, world.issue, (action, login), &json!({})).await.to_string();
-        let guid = format!("{:032x}", rand::random::<u128>());
-        world.github.deliver(&world.url, &guid, "pull_request", payload.as_bytes()).await.unwrap();
-    };
     tell(&world, "opened", PERSON).await;
     world.until("it is reviewed", async |world| world.github.reviews().await.pop()).await;
     // Of two pushes right after each other, the second is reviewed.

@@ -151,7 +151,7 @@ async fn hostile_titles_stay_words() {
     ] {
         world.github.install_anew().await;
         let issue = world.github.open_issue(REPO, PERSON, title, "").await;
-        let comment = world.github.say(&world.url, REPO, issue, PERSON, "/agent ours").await.unwrap();
+        let comment = world.github.say(&world.url, REPO, issue, PERSON, "/agent ours").await;
         assert_eq!(world.ended(comment).await, "rocket", "{title}: {}", world.account().await);
         let pull = world.github.pulls(REPO).await.pop().unwrap();
         assert!(pull.head.bytes().all(|b| b.is_ascii_alphanumeric() || b"-/".contains(&b)), "{}", pull.head);

@@ -24,6 +24,7 @@ async fn a_button_makes_the_app_and_the_service_goes_on() {
         assert_eq!(operator.get("/setup").await.status, 404);
         assert_eq!(operator.get("/setup?code=0000").await.status, 404);
         assert_eq!(operator.get("/tasks").await.status, 404);
+        assert_eq!(operator.get("/setup/next").await.status, 404);
         assert_eq!(operator.get("/setup/callback?code=x&state=y").await.status, 400);
         let page = operator.get(&link).await;
         assert!(
@@ -56,8 +57,13 @@ async fn a_button_makes_the_app_and_the_service_goes_on() {
         assert_eq!(Visitor::sign_in(&world, PERSON).await.get("/settings").await.status, 200);
         let (good, said) = world.run(&["check"]).await;
         assert!(good, "{said}");
-        // The next start needs no link.
+        // The next start needs no link, also after the key that sealed the App was replaced.
         world.stop().await;
+        let (old, new) = ("5e".repeat(32), "a7".repeat(32));
+        world.set("ENCRYPTION_KEY", &format!("{new},{old}"));
+        let (good, said) = world.run(&["rotate-keys"]).await;
+        assert!(good && said.contains("1 sealed anew"), "{said}");
+        world.set("ENCRYPTION_KEY", &new);
         world.restart().await;
         let comment = world.comment(PERSON, "/agent ours --new once more").await;
         assert_eq!(world.ended(comment).await, "rocket");

@@ -34,21 +34,41 @@ async fn check_tells_each_thing_in_one_line() {
         let (good, said) = world.run(&["check"]).await;
         assert!(good, "{said}");
         assert!(said.contains("ok    GitHub: we are hireling[bot]"), "{said}");
-        assert_eq!(said.lines().count(), 5, "{said}");
+        let lines: Vec<&str> = said.lines().filter_map(|line| line.split(": ").next()).collect();
+        let expected = [
+            "settings",
+            "database",
+            "GitHub",
+            "permissions",
+            "webhook",
+            "deliveries",
+            "sign-in",
+            "sandbox",
+            "model gateway",
+            "keys",
+        ];
+        assert_eq!(lines, expected.map(|what| format!("ok    {what}")), "{said}");
+        // Each thing that is missing, with the mend.
+        world.github.withhold("checks").await;
+        let (good, said) = world.run(&["check"]).await;
+        assert!(!good && said.contains("FAIL  permissions: checks: write missing"), "{said}");
+        world.set("GITHUB_WEBHOOK_SECRET", "another-one-than-on-the-page");
+        world.stop().await;
+        world.restart().await;
+        for number in 0..10 {
+            world.github.deliver(&world.url, &format!("refused-{number}"), "ping", b"{}").await;
+        }
+        let (good, said) = world.run(&["check"]).await;
+        assert!(!good && said.contains("with status 401: GITHUB_WEBHOOK_SECRET is not"), "{said}");
+        world.set("PUBLIC_URL", "http://elsewhere.test");
+        let (good, said) = world.run(&["check"]).await;
+        assert!(!good && said.contains("set the App's webhook URL to http://elsewhere.test/webhooks/github"), "{said}");
         world.set("GITHUB_API_URL", "http://127.0.0.1:1");
         let (good, said) = world.run(&["check"]).await;
         assert!(!good && said.contains("FAIL  GitHub:"), "{said}");
         assert!(world.run(&["migrate"]).await.0);
         world.finish().await;
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_second_service_on_the_same_file_is_refused() {
-    let world = World::start(Engine::Sqlite).await.unwrap();
-    let (good, said) = world.run(&["serve"]).await;
-    assert!(!good && said.contains("another hireling uses"), "{said}");
-    world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,7 @@ async fn a_private_repositorys_tasks_are_for_its_readers() {
         world.ended(comment).await;
         let mine = world.last_task().await.id;
         let issue = world.github.open_issue(HIDDEN, "eve", "Hers", "…").await;
-        world.github.say(&world.url, HIDDEN, issue, "eve", "/agent ours do eves thing").await.unwrap();
+        world.github.say(&world.url, HIDDEN, issue, "eve", "/agent ours do eves thing").await;
         world.settled().await;
         let hers = world.last_task().await.id;
         assert_ne!(mine, hers);
@@ -202,7 +202,9 @@ async fn many_follow_one_log_and_miss_no_line() {
         let url = format!("{}/tasks/{task}/events", world.url);
         let joined_at = world.log_of(&task).await.lines().count();
         let http = reqwest::Client::new();
+        let (joined, mut all_joined) = tokio::sync::mpsc::channel::<()>(1);
         let follow = |after: Option<i64>| {
+            let joined = joined.clone();
             let request = http.get(&url);
             let request = match after {
                 Some(after) => request.header("last-event-id", after.to_string()),
@@ -210,7 +212,9 @@ async fn many_follow_one_log_and_miss_no_line() {
             };
             async move {
                 let mut text = String::new();
+                // With the head of the answer its place in the log is fixed.
                 let mut stream = request.send().await.unwrap().bytes_stream();
+                drop(joined);
                 while let Some(piece) = stream.next().await {
                     text.push_str(std::str::from_utf8(&piece.unwrap()).unwrap());
                 }
@@ -220,6 +224,8 @@ async fn many_follow_one_log_and_miss_no_line() {
         // The first one comes from far beyond the end; nobody else misses anything for that.
         let followers: Vec<_> =
             [Some(i64::MAX), None, Some(700), Some(-5)].map(|after| tokio::spawn(follow(after))).into();
+        drop(joined);
+        assert_eq!(all_joined.recv().await, None);
         let_go(&world).await;
         world.settled().await;
         let length = world.log_of(&task).await.lines().count();

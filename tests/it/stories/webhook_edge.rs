@@ -137,6 +137,24 @@ async fn a_sender_who_never_ends_is_cut_off_and_hurts_nobody() {
     world.finish().await;
 }
 
+/// A proxy keeps a connection that it does not use for a while; one that is closed in that moment costs a delivery.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_stays_open_between_requests() {
+    let world = World::start(Engine::Sqlite).await.unwrap();
+    let address = world.url.strip_prefix("http://").unwrap();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    for _ in 0..2 {
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = vec![0; 4096];
+        let length = stream.read(&mut answer).await.unwrap();
+        assert!(answer[..length].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..length]));
+        let more = tokio::time::timeout(Duration::from_secs(7), stream.read(&mut answer)).await;
+        assert!(more.is_err(), "the connection was closed: {more:?}");
+    }
+    drop(stream);
+    world.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn health_and_figures_are_where_the_contract_has_them() {
     let world = Builder::new(Engine::Sqlite).setting("METRICS_ADDR", "127.0.0.1:0").start().await.unwrap();
@@ -146,14 +164,7 @@ async fn health_and_figures_are_where_the_contract_has_them() {
     assert_eq!(reqwest::get(format!("{}/metrics", world.url)).await.unwrap().status(), 404);
     let comment = world.comment(PERSON, "/agent ours").await;
     world.ended(comment).await;
-    let address = world
-        .until("the figures' address is logged", async |world| {
-            let line = world.log().lines().find(|line| line.contains("\"figures\""))?.to_owned();
-            let json: serde_json::Value = serde_json::from_str(&line).ok()?;
-            json.pointer("/fields/address")?.as_str().map(ToOwned::to_owned)
-        })
-        .await;
-    let text = reqwest::get(format!("http://{address}/metrics")).await.unwrap().text().await.unwrap();
+    let text = world.figures().await;
     assert!(text.contains("hireling_tasks_ended_total{outcome=\"succeeded\",agent=\"ours\"} 1"), "{text}");
     assert!(text.contains("hireling_webhooks_total{status=\"202\"}"), "{text}");
     world.finish().await;

@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 /// Longer than any page of ours takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
 /// How WebDriver names an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -57,7 +57,7 @@ impl Chromium {
             format!("--user-data-dir={}", profile.path().display()),
         ];
         let wanted = json!({ "capabilities": { "alwaysMatch": {
-            "browserName": "chrome", "goog:chromeOptions": { "args": args }, "goog:loggingPrefs": { "browser": "ALL" } } } });
+            "browserName": "chrome", "timeouts": { "script": 170_000 }, "goog:chromeOptions": { "args": args }, "goog:loggingPrefs": { "browser": "ALL" } } } });
         let http = reqwest::Client::new();
         let base = format!("http://127.0.0.1:{port}/session");
         let begun: Value = http.post(&base).json(&wanted).send().await.unwrap().json().await.unwrap();

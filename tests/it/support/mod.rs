@@ -2,9 +2,11 @@
 
 pub mod chromium;
 pub mod clock;
+pub mod front;
 pub mod mcp;
 pub mod model;
 pub mod postgres;
+pub mod process;
 pub mod vendor;
 pub mod vercel_signin;
 pub mod visitor;

@@ -45,9 +45,8 @@ impl Model {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("fixtures.json");
         std::fs::write(&file, json!({ "fixtures": fixtures }).to_string()).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut server = Command::new(program)
-            .args(["-p", &port.to_string(), "-f", file.to_str().unwrap(), "--log-level", "info"])
+            .args(["-p", "0", "-f", file.to_str().unwrap(), "--log-level", "info"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -55,16 +54,18 @@ impl Model {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
-        let waiting = async {
-            while let Ok(Some(line)) = lines.next_line().await {
-                if line.contains(&port.to_string()) {
-                    break;
+        let url = async {
+            loop {
+                let line = lines.next_line().await.unwrap().expect("the scripted model says where it listens");
+                if let Some((_, url)) = line.split_once("listening on ") {
+                    break url.trim().to_owned();
                 }
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(30), waiting).await.expect("the scripted model listens");
+        let url =
+            tokio::time::timeout(std::time::Duration::from_secs(120), url).await.expect("the scripted model listens");
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Some(Self { url: format!("http://127.0.0.1:{port}"), _server: server, _dir: dir })
+        Some(Self { url, _server: server, _dir: dir })
     }
 
     /// Everything it was asked, with the headers.

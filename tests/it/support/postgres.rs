@@ -25,6 +25,21 @@ pub async fn fresh_database() -> Option<String> {
     Some(url.to_string())
 }
 
+/// The same database through the transaction pooler, where stories are told through it.
+pub fn pooled(url: &str) -> Option<String> {
+    std::env::var_os("TEST_THROUGH_POOLER").and_then(|_| through_pooler(url))
+}
+
+/// The same database through the transaction pooler that `TEST_POOLER_URL` names, if it names one.
+pub fn through_pooler(url: &str) -> Option<String> {
+    let pooler = std::env::var("TEST_POOLER_URL").ok()?;
+    let (mut pooled, direct) = (url::Url::parse(&pooler).unwrap(), url::Url::parse(url).ok()?);
+    direct.scheme().starts_with("postgres").then(|| {
+        pooled.set_path(direct.path());
+        pooled.to_string()
+    })
+}
+
 pub async fn connect(url: &str) -> PgConnection {
     let options: PgConnectOptions = url.parse().unwrap();
     options.connect().await.unwrap()

@@ -242,6 +242,7 @@ impl Api {
                 request.header(header::CONTENT_TYPE, "application/gzip").header("x-cwd", "/").body(bytes.clone())
             }
         };
+        let since = tokio::time::Instant::now();
         let answer = match call.timeout {
             Timeout::Usual => request.timeout(self.call_timeout).send().await.map_err(lost),
             Timeout::Whole(timeout) => request.timeout(timeout).send().await.map_err(lost),
@@ -253,7 +254,13 @@ impl Api {
                     Err(_) => Err(ApiError::Unclear("Vercel did not answer in time".to_owned())),
                 }
             }
-        }?;
+        };
+        let status =
+            answer.as_ref().map_or("none", |answer| if answer.status().is_success() { "ok" } else { "refused" });
+        metrics::counter!("hireling_sandbox_calls_total", "method" => call.method.to_string(), "status" => status)
+            .increment(1);
+        metrics::histogram!("hireling_sandbox_call_seconds").record(since.elapsed().as_secs_f64());
+        let answer = answer?;
         if answer.status().is_success() { Ok(answer) } else { Err(self.refusal(answer).await) }
     }
 

@@ -1,0 +1,149 @@
+//! Wake-ups between the processes on one PostgreSQL database.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::App;
+use super::signals::Topic;
+use crate::adapters::store::StoreError;
+use crate::domain::ids::TaskId;
+
+/// What comes within this time is told together.
+const GATHER: Duration = Duration::from_millis(2);
+/// Where wake-ups come from all processes, the tables are looked at this often, else …
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// … this often.
+const LOOK_EVERY_ALONE: Duration = Duration::from_secs(1);
+const LISTEN_AGAIN: Duration = Duration::from_secs(5);
+
+impl Topic {
+    /// Its word between processes.
+    fn word(&self) -> String {
+        match self {
+            Self::Deliveries => "deliveries".to_owned(),
+            Self::Tasks => "tasks".to_owned(),
+            Self::Outbox => "outbox".to_owned(),
+            Self::Cancels => "cancels".to_owned(),
+            Self::Sweep => "sweep".to_owned(),
+            Self::Log(task) => format!("log {task}"),
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        let of_all = Self::ALL.into_iter().find(|topic| topic.word() == word);
+        of_all.or_else(|| Some(Self::Log(TaskId(word.strip_prefix("log ")?.to_owned()))))
+    }
+}
+
+impl App {
+    /// How often a loop looks by itself for what nobody woke it for.
+    pub(super) fn look_every(&self) -> Duration {
+        let is_told = !self.store.is_shared() || self.signals.hears.load(Ordering::Relaxed);
+        if is_told { LOOK_EVERY } else { LOOK_EVERY_ALONE }
+    }
+
+    /// Tells at once. At its end a loop tells what it gives back: the loop below may be over by then.
+    pub(super) async fn tell_others(&self, topics: impl IntoIterator<Item = Topic>) {
+        if !self.store.is_shared() {
+            return;
+        }
+        let words: Vec<String> = topics.into_iter().map(|topic| format!("{} {}", self.process, topic.word())).collect();
+        if let Err(error) = self.in_time(self.store.tell(&words)).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "other processes were not told");
+        }
+    }
+}
+
+/// Tells other processes what is announced here, until told to stop.
+pub(super) async fn tell_all(app: Arc<App>, stop: CancellationToken) {
+    let mut out = app.signals.tell_out.lock().await;
+    loop {
+        let first = tokio::select! {
+            first = out.recv() => first,
+            () = stop.cancelled() => return,
+        };
+        let Some(first) = first else { return };
+        tokio::time::sleep(GATHER).await;
+        let mut topics = HashSet::from([first]);
+        while let Ok(more) = out.try_recv() {
+            topics.insert(more);
+        }
+        app.tell_others(topics).await;
+    }
+}
+
+/// Hears what other processes announce, until told to stop.
+pub(super) async fn hear_all(app: Arc<App>, stop: CancellationToken) {
+    if !app.store.is_shared() {
+        return;
+    }
+    while !stop.is_cancelled() {
+        tokio::select! {
+            heard = app.hear() => match heard {
+                Ok(Heard::Connection) => {}
+                Ok(Heard::Nothing) => {
+                    tracing::warn!(
+                        "there is a transaction pooler before the database, through which processes cannot call each \
+                         other: set DATABASE_DIRECT_URL. Until then this process asks every second"
+                    );
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "other processes are not heard now");
+                }
+            },
+            () = stop.cancelled() => return,
+        };
+        app.signals.hears.store(false, Ordering::Relaxed);
+        // What was told meanwhile was lost.
+        app.signals.wake_all();
+        tokio::select! {
+            () = tokio::time::sleep(LISTEN_AGAIN) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+/// How listening ended.
+enum Heard {
+    /// It worked, and the connection was lost.
+    Connection,
+    /// It can't work.
+    Nothing,
+}
+
+impl App {
+    async fn hear(&self) -> Result<Heard, StoreError> {
+        let Some(mut listener) = self.store.listen().await? else { return Ok(Heard::Nothing) };
+        self.signals.hears.store(true, Ordering::Relaxed);
+        tracing::info!("other processes are heard");
+        self.signals.wake_all();
+        let own = format!("{} ", self.process);
+        while let Some(text) = listener.next().await? {
+            if text.starts_with(&own) {
+                continue;
+            }
+            if let Some(topic) = text.split_once(' ').and_then(|(_, word)| Topic::parse(word)) {
+                self.signals.wake(&topic);
+            }
+        }
+        Ok(Heard::Connection)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_are_understood_by_other_processes() {
+        for topic in Topic::ALL.into_iter().chain([Topic::Log(TaskId("t-1".into()))]) {
+            assert_eq!(Topic::parse(&topic.word()), Some(topic));
+        }
+        assert_eq!(Topic::parse("invented"), None);
+    }
+}

@@ -1,0 +1,202 @@
+//! Deliveries that were missed: GitHub sends each once, and nobody was there or could store it. Its own
+//! list of attempts is read back, and what nobody took is asked for again (faults F01, F14).
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::App;
+use crate::adapters::github::{Cursor, GitHubError};
+use crate::adapters::store::{Purpose, StoreError, Verdict};
+use crate::domain::ids::{InstallationId, Millis};
+use crate::domain::missed::{Attempt, KEPT, missed};
+
+/// GitHub's list is read this often.
+const EVERY: Duration = Duration::from_secs(180);
+/// While something is awaited, the ledger is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Read once more: attempts are listed when they are over, clocks differ.
+const OVERLAP: Duration = Duration::from_secs(600);
+/// How far the list was read is stored at least this often; what is not stored is read again.
+const NOTE_EVERY: Duration = Duration::from_secs(3600);
+/// More pages than three days of the busiest App have.
+const MAX_PAGES: usize = 20_000;
+const AFTER_TROUBLE: Duration = Duration::from_secs(2);
+/// The App itself, in the budget of calls.
+const APP: InstallationId = InstallationId(0);
+
+/// Why the list was not read to its end.
+#[derive(Debug, thiserror::Error)]
+enum Hindrance {
+    #[error(transparent)]
+    GitHub(#[from] GitHubError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("as many deliveries were asked for as GitHub allows in a while")]
+    BudgetSpent { until: Millis },
+    #[error("GitHub's list of deliveries leads in a circle")]
+    Circle,
+    #[error("GitHub's list of deliveries has no end")]
+    TooLong,
+}
+
+impl Hindrance {
+    /// How long to leave GitHub alone.
+    fn wait(&self, troubles: u32, now: Millis) -> Duration {
+        match self {
+            Self::GitHub(GitHubError::Limited { until }) | Self::BudgetSpent { until } => until.since(now),
+            _ => (AFTER_TROUBLE * 2u32.saturating_pow(troubles.min(5))).min(EVERY),
+        }
+    }
+}
+
+/// Reads the list and asks for what is missing, until told to stop.
+pub(super) async fn recover_all(app: Arc<App>, stop: CancellationToken) {
+    let mut turn = Turn { read_through: None, read_at: app.clock.now(), not_before: app.clock.now(), troubles: 0 };
+    while !stop.is_cancelled() {
+        let next = tokio::select! {
+            next = app.recover(&mut turn) => next,
+            () = stop.cancelled() => return,
+        };
+        tokio::select! {
+            () = tokio::time::sleep(next.max(Duration::from_millis(100))) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+/// What one round leaves to the next.
+struct Turn {
+    read_through: Option<Millis>,
+    /// When the list is read next.
+    read_at: Millis,
+    /// Until then GitHub is left alone.
+    not_before: Millis,
+    /// Rounds in a row that GitHub or the database broke off.
+    troubles: u32,
+}
+
+impl App {
+    /// One round. Gives how long to wait for the next.
+    async fn recover(&self, turn: &mut Turn) -> Duration {
+        let now = self.clock.now();
+        let done =
+            if now < turn.not_before { self.note_arrived().await.map_err(Into::into) } else { self.round(turn).await };
+        match done {
+            Ok(()) if now >= turn.not_before => turn.troubles = 0,
+            Ok(()) => {}
+            Err(hindrance) => {
+                tracing::warn!(error = &hindrance as &dyn std::error::Error, "missed deliveries cannot be fetched now");
+                turn.not_before = now.after(hindrance.wait(turn.troubles, now));
+                turn.troubles += 1;
+            }
+        }
+        let due = self.store.next_missed_at().await.ok().flatten();
+        let next = due.map_or(turn.read_at, |at| at.min(turn.read_at)).max(turn.not_before).since(self.clock.now());
+        // While something is awaited, the ledger is looked at.
+        if due.is_some() { next.min(LOOK_EVERY) } else { next }
+    }
+
+    async fn round(&self, turn: &mut Turn) -> Result<(), Hindrance> {
+        let now = self.clock.now();
+        if now >= turn.read_at {
+            self.read_back(&mut turn.read_through).await?;
+            turn.troubles = 0;
+            // Several processes don't read at once.
+            turn.read_at = now.after(EVERY.mul_f64(0.75 + self.clock.jitter() / 2.0));
+        }
+        self.ask_for_missed().await
+    }
+
+    /// Finds what was missed since GitHub's list was read last.
+    async fn read_back(&self, read_through: &mut Option<Millis>) -> Result<(), Hindrance> {
+        let now = self.clock.now();
+        // A time to come was noted by a clock that was wrong.
+        let stored = self.store.deliveries_read_through().await?.map(|at| at.min(now));
+        let begin = now.before(KEPT);
+        let since = (*read_through).max(stored).map_or(begin, |at| at.min(now).before(OVERLAP).max(begin));
+        let (attempts, whole) = self.attempts_since(since).await?;
+        let found = missed(&attempts);
+        let is_noted = stored.is_some_and(|at| now.since(at) < NOTE_EVERY);
+        if !found.is_empty() || !is_noted {
+            // Of a list that was not read to its end, what was found counts, and the rest is read again.
+            let through = if whole.is_ok() { now } else { stored.unwrap_or(begin) };
+            let new = self.store.note_missed(&found, through, now).await?;
+            if new > 0 {
+                metrics::counter!("hireling_deliveries_missed_total").increment(new);
+                tracing::warn!(count = new, "deliveries were missed; GitHub is asked to send them again");
+            }
+        }
+        whole?;
+        *read_through = Some(now);
+        Ok(())
+    }
+
+    /// Attempts since a moment, and whether these are all. Each page once: GitHub's links are not believed blindly.
+    async fn attempts_since(&self, since: Millis) -> Result<(Vec<Attempt>, Result<(), Hindrance>), Hindrance> {
+        let mut attempts: Vec<Attempt> = Vec::new();
+        let mut seen: HashSet<Cursor> = HashSet::new();
+        let mut cursor = None;
+        for _ in 0..MAX_PAGES {
+            let (page, next) = match self.github.attempts(cursor.as_ref()).await {
+                Ok(found) => found,
+                Err(error) if attempts.is_empty() => return Err(error.into()),
+                Err(error) => return Ok((attempts, Err(error.into()))),
+            };
+            let is_past = page.iter().any(|attempt| attempt.sent_at < since);
+            attempts.extend(page.into_iter().filter(|attempt| attempt.sent_at >= since));
+            match next {
+                Some(next) if !is_past => {
+                    if !seen.insert(next.clone()) {
+                        return Ok((attempts, Err(Hindrance::Circle)));
+                    }
+                    cursor = Some(next);
+                }
+                _ => return Ok((attempts, Ok(()))),
+            }
+        }
+        Ok((attempts, Err(Hindrance::TooLong)))
+    }
+
+    async fn note_arrived(&self) -> Result<(), StoreError> {
+        let arrived = self.store.note_arrived().await?;
+        if arrived > 0 {
+            metrics::counter!("hireling_deliveries_recovered_total").increment(arrived);
+            tracing::info!(count = arrived, "deliveries that were missed have come");
+        }
+        Ok(())
+    }
+
+    /// Asks for what is due, as fast as GitHub allows.
+    async fn ask_for_missed(&self) -> Result<(), Hindrance> {
+        loop {
+            self.note_arrived().await?;
+            let now = self.clock.now();
+            if self.store.next_missed_at().await?.is_none_or(|at| at > now) {
+                return Ok(());
+            }
+            if let Verdict::WaitUntil(until) = self.store.take_write(APP, Purpose::Redelivery, now).await? {
+                return Err(Hindrance::BudgetSpent { until });
+            }
+            // Another process was quicker.
+            let Some((id, attempt)) = self.store.claim_missed(now).await? else { return Ok(()) };
+            match self.github.send_again(attempt).await {
+                Ok(()) => tracing::info!(delivery.id = %id, "GitHub was asked to send a delivery again"),
+                Err(GitHubError::Limited { until }) => {
+                    // It was not asked for.
+                    self.store.put_back_missed(&id, until).await?;
+                    return Err(GitHubError::Limited { until }.into());
+                }
+                Err(error) if error.is_passing() => return Err(error.into()),
+                // It counts as asked for, and waits for its next turn: others are not held up by it.
+                Err(error) => tracing::warn!(
+                    delivery.id = %id,
+                    error = &error as &dyn std::error::Error,
+                    "GitHub does not send a missed delivery again now"
+                ),
+            }
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! One suite for both databases: claims, fencing, uniqueness, limits, pages, deletion.
+
+mod engines;
+mod promises;
+mod tasks;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use hireling::adapters::store::{
+    Access, Admission, Admit, Append, Asked, Claimed, Decision, KeptDelivery, LISTS, LedgerRow, Limits, Location, Old,
+    PendingDelivery, Purpose, Stopped, Store, StoreError, Stored, TaskPage, Verdict,
+};
+use hireling::domain::command::Options;
+use hireling::domain::decision::DecisionCode;
+use hireling::domain::effect::{Effect, Reaction};
+use hireling::domain::ids::*;
+use hireling::domain::log_entry::{Kind, Line};
+use hireling::domain::missed::{Attempt, KEPT};
+use hireling::domain::run::{Ending, LogPosition, Step};
+use hireling::domain::secret::Secret;
+use hireling::domain::task::{NewTask, Outcome, Requester, Subject, Thread};
+use hireling::ports::clock::Clock as _;
+use sqlx::Row as _;
+
+use crate::support::clock::TestClock;
+use crate::support::postgres;
+
+const LEASE: Duration = Duration::from_secs(60);
+const LIMITS: Limits = Limits { per_day: 1_000, waiting: 1_000 };
+
+/// A store of each engine that is there, with what a test needs beside it.
+struct Bench {
+    store: Store,
+    location: Location,
+    clock: TestClock,
+    _dir: tempfile::TempDir,
+}
+
+async fn both() -> Vec<Bench> {
+    let dir = tempfile::tempdir().unwrap();
+    let location = Location::Sqlite(dir.path().join("test.db"));
+    let store = Store::open(&location, Access::Service).await.unwrap();
+    let mut all = vec![Bench { store, location, clock: TestClock::new(), _dir: dir }];
+    if let Some(url) = postgres::fresh_database().await {
+        let pooled = postgres::pooled(&url).unwrap_or_else(|| url.clone());
+        let location = Location::Postgres { url: Secret::new(pooled), direct_url: Secret::new(url) };
+        let store = Store::open(&location, Access::Service).await.unwrap();
+        all.push(Bench { store, location, clock: TestClock::new(), _dir: tempfile::tempdir().unwrap() });
+    }
+    all
+}
+
+fn thread(installation: i64, issue: i64) -> Thread {
+    Thread {
+        installation: InstallationId(installation),
+        repository: RepositoryId(installation * 10),
+        name: RepoName { owner: "acme".into(), name: "shop".into() },
+        issue: IssueNumber(issue),
+        is_pull: false,
+    }
+}
+
+fn row(clock: &TestClock, id: &str) -> LedgerRow {
+    LedgerRow {
+        id: DeliveryId(id.into()),
+        event: "issue_comment".into(),
+        action: "created".into(),
+        installation: Some(1),
+        repository_id: Some(10),
+        repository: "acme/shop".into(),
+        issue: Some(1),
+        object: None,
+        sender: "maria".into(),
+        received_at: clock.now(),
+        decision: None,
+        facts: String::new(),
+    }
+}
+
+fn kept(clock: &TestClock, id: &str, meaning: &str) -> KeptDelivery {
+    let packed_body = KeptDelivery::pack(format!("{{\"n\":\"{id}\"}}").as_bytes());
+    KeptDelivery { row: row(clock, id), meaning: Some(meaning.into()), packed_body }
+}
+
+impl Bench {
+    async fn pending(&self, id: &str) -> PendingDelivery {
+        self.store.keep_deliveries(&[kept(&self.clock, id, id)]).await.unwrap();
+        let now = self.clock.now();
+        self.store.claim_pending(now, now.after(LEASE)).await.unwrap().remove(0)
+    }
+
+    fn task(&self, meaning: &str, thread: Thread) -> NewTask {
+        NewTask {
+            id: TaskId(self.clock.new_id()),
+            delivery: DeliveryId(meaning.into()),
+            meaning: meaning.into(),
+            thread,
+            subject: Subject::IssueComment(CommentId(9)),
+            triggered_at: self.clock.now(),
+            requester: Requester { id: UserId(7), login: "maria".into() },
+            agent: "ours".into(),
+            options: Options::default(),
+            request: "fix it".into(),
+            inputs_of: None,
+        }
+    }
+
+    async fn admit(&self, tasks: &[NewTask], limits: Limits) -> Admission {
+        let pending = self.pending(&format!("guid-{}", self.clock.new_id())).await;
+        let decision = Decision {
+            seq: pending.seq,
+            code: DecisionCode::Accepted,
+            facts: "{}".into(),
+            at: self.clock.now(),
+            effects: &[],
+        };
+        let admission = self.store.admit(&Admit { decision, tasks, limits }).await.unwrap();
+        // What was turned away is over, too: the next delivery of the thread waits for it.
+        let (code, at) = (DecisionCode::QueueFull, self.clock.now());
+        let refused = Decision { seq: pending.seq, code, facts: String::new(), at, effects: &[] };
+        self.store.decide(&refused).await.unwrap();
+        admission
+    }
+
+    /// Puts a task into the queue.
+    async fn queue(&self, installation: i64, issue: i64) -> TaskId {
+        let meaning = self.clock.new_id();
+        let task = self.task(&meaning, thread(installation, issue));
+        assert_eq!(self.admit(std::slice::from_ref(&task), LIMITS).await, Admission::Accepted);
+        task.id
+    }
+
+    async fn claim(&self, owner: &str) -> Option<Claimed> {
+        self.clock.advance(Duration::from_secs(1));
+        self.store.claim(owner, LEASE, self.clock.now()).await.unwrap()
+    }
+
+    async fn settle(&self, claimed: &Claimed) {
+        let ending = Ending { outcome: Outcome::Succeeded, reason: String::new(), detail: String::new() };
+        self.store.settle(&claimed.lease, &ending, &[], self.clock.now()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_is_unique_by_id_and_by_meaning() {
+    for bench in both().await {
+        let batch = [
+            kept(&bench.clock, "a", "m1"),
+            kept(&bench.clock, "a", "m1"),
+            kept(&bench.clock, "b", "m1"),
+            kept(&bench.clock, "c", "m2"),
+        ];
+        let stored = bench.store.keep_deliveries(&batch).await.unwrap();
+        assert_eq!(stored, [Stored::Fresh, Stored::SameId, Stored::SameMeaning, Stored::Fresh]);
+        bench.store.note_deliveries(&[row(&bench.clock, "a"), row(&bench.clock, "z")]).await.unwrap();
+        let now = bench.clock.now();
+        let pending = bench.store.claim_pending(now, now.after(LEASE)).await.unwrap();
+        let bodies: Vec<_> = pending.iter().map(|found| String::from_utf8_lossy(&found.body).into_owned()).collect();
+        assert_eq!(bodies, ["{\"n\":\"a\"}", "{\"n\":\"c\"}"]);
+        assert!(bench.store.claim_pending(now, now.after(LEASE)).await.unwrap().is_empty(), "claimed by one only");
+        let later = now.after(LEASE);
+        assert_eq!(
+            bench.store.claim_pending(later, later.after(LEASE)).await.unwrap().len(),
+            2,
+            "and again when it died"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_decision_is_made_once() {
+    for bench in both().await {
+        let pending = bench.pending("a").await;
+        let decision = Decision {
+            seq: pending.seq,
+            code: DecisionCode::NoCommand,
+            facts: String::new(),
+            at: bench.clock.now(),
+            effects: &[],
+        };
+        assert!(bench.store.decide(&decision).await.unwrap());
+        assert!(!bench.store.decide(&decision).await.unwrap());
+        assert_eq!(bench.store.decision_of(&pending.id).await.unwrap(), Some(DecisionCode::NoCommand));
+        let ledger = bench.store.ledger(RepositoryId(10), IssueNumber(1), 10).await.unwrap();
+        assert_eq!((ledger.len(), ledger[0].sender.as_str()), (1, "maria"));
+    }
+}
+
+#[tokio::test]
+async fn the_same_command_makes_one_task() {
+    for bench in both().await {
+        let task = bench.task("meaning", thread(1, 1));
+        assert_eq!(bench.admit(std::slice::from_ref(&task), LIMITS).await, Admission::Accepted);
+        let again = NewTask { id: TaskId("other".into()), ..task };
+        assert_eq!(bench.admit(&[again], LIMITS).await, Admission::Duplicate);
+        assert_eq!(bench.store.tasks(TaskPage { limit: 10, ..TaskPage::default() }).await.unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn limits_are_counted_with_the_tasks_they_admit() {
+    for bench in both().await {
+        let few = Limits { per_day: 2, waiting: 1_000 };
+        for (n, expected) in [Admission::Accepted, Admission::Accepted, Admission::DailyLimit].into_iter().enumerate() {
+            let task = bench.task(&format!("d{n}"), thread(1, 1));
+            assert_eq!(bench.admit(&[task], few).await, expected);
+        }
+        bench.clock.advance(Duration::from_secs(86_400));
+        assert_eq!(bench.admit(&[bench.task("next-day", thread(1, 1))], few).await, Admission::Accepted);
+        let full = Limits { per_day: 1_000, waiting: 3 };
+        assert_eq!(bench.admit(&[bench.task("q", thread(1, 1))], full).await, Admission::QueueFull { waiting: 3 });
+        assert_eq!(bench.admit(&[bench.task("elsewhere", thread(2, 1))], full).await, Admission::Accepted);
+    }
+}
+
+#[tokio::test]
+async fn the_write_budget_leaves_a_reserve_for_results() {
+    for bench in both().await {
+        let (store, clock) = (&bench.store, &bench.clock);
+        let here = InstallationId(1);
+        let spend = async |purpose| {
+            let mut taken = 0;
+            while store.take_write(here, purpose, clock.now()).await.unwrap() == Verdict::Allowed {
+                taken += 1;
+            }
+            taken
+        };
+        assert_eq!(spend(Purpose::Progress).await, 40);
+        assert_eq!(spend(Purpose::Courtesy).await, 20);
+        assert_eq!(spend(Purpose::Result).await, 20, "80 a minute in all");
+        assert_eq!(
+            store.take_write(InstallationId(2), Purpose::Progress, clock.now()).await.unwrap(),
+            Verdict::Allowed
+        );
+        let mut hour = 80;
+        for _ in 0..30 {
+            clock.advance(Duration::from_secs(120));
+            hour += spend(Purpose::Result).await;
+        }
+        assert_eq!(hour, 500, "500 an hour in all");
+    }
+}
+
+/// A cancel must not overtake the command that it cancels.
+#[tokio::test]
+async fn a_delivery_waits_for_an_earlier_one_of_its_thread() {
+    for bench in both().await {
+        let Bench { store, clock, .. } = &bench;
+        let ids = |pending: Vec<PendingDelivery>| pending.into_iter().map(|one| one.id.0).collect::<Vec<_>>();
+        let until = clock.now().after(LEASE);
+        store.keep_deliveries(&[kept(clock, "first", "first")]).await.unwrap();
+        let first = store.claim_pending(clock.now(), until).await.unwrap().remove(0);
+        let elsewhere = KeptDelivery {
+            row: LedgerRow { issue: Some(2), ..row(clock, "elsewhere") },
+            ..kept(clock, "elsewhere", "elsewhere")
+        };
+        store.keep_deliveries(&[kept(clock, "second", "second"), elsewhere]).await.unwrap();
+        assert_eq!(ids(store.claim_pending(clock.now(), until).await.unwrap()), ["elsewhere"]);
+        // Given back, both are there in their order; what was decided meanwhile is not.
+        store.give_back_deliveries(&[(first.seq, until)], clock.now()).await.unwrap();
+        assert_eq!(ids(store.claim_pending(clock.now(), until).await.unwrap()), ["first", "second"]);
+        let code = DecisionCode::NoCommand;
+        store
+            .decide(&Decision { seq: first.seq, code, facts: String::new(), at: clock.now(), effects: &[] })
+            .await
+            .unwrap();
+        store.give_back_deliveries(&[(first.seq, until)], clock.now()).await.unwrap();
+        assert_eq!(store.claim_pending(clock.now(), until).await.unwrap().len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_was_missed_is_asked_for_as_long_as_github_has_it() {
+    for bench in both().await {
+        let Bench { store, clock, .. } = &bench;
+        let sent_at = clock.now();
+        let attempt = |number: i64, id: &str| Attempt {
+            number,
+            delivery: DeliveryId(id.into()),
+            event: "issues".into(),
+            status: 502,
+            sent_at,
+        };
+        store.note_missed(&[attempt(1, "one"), attempt(2, "two")], sent_at, sent_at).await.unwrap();
+        let mut asked = Vec::new();
+        while let Some(at) = store.next_missed_at().await.unwrap() {
+            clock.advance(at.since(clock.now()));
+            let (id, _) = store.claim_missed(clock.now()).await.unwrap().unwrap();
+            asked.push((id.0, clock.now().since(sent_at)));
+        }
+        // In turns, at most about an hour apart, until GitHub has it no more.
+        assert!(asked.chunks(2).all(|pair| pair[0].0 == "one" && pair[1].0 == "two"), "{asked:?}");
+        let of_one: Vec<Duration> = asked.iter().filter(|(id, _)| id == "one").map(|(_, after)| *after).collect();
+        assert!(of_one.windows(2).all(|two| two[1] - two[0] <= Duration::from_secs(3840)), "{of_one:?}");
+        assert!(
+            *of_one.last().unwrap() > KEPT && *of_one.last().unwrap() < KEPT + Duration::from_secs(3900),
+            "{of_one:?}"
+        );
+    }
+}
+
+/// A clock that was an hour ahead does not hide what comes in that hour (fault F42).
+#[tokio::test]
+async fn a_time_to_come_is_not_kept() {
+    for bench in both().await {
+        let now = bench.clock.now();
+        let ahead = now.after(Duration::from_secs(3600));
+        bench.store.note_missed(&[], ahead, ahead).await.unwrap();
+        bench.store.note_missed(&[], now, now).await.unwrap();
+        assert_eq!(bench.store.deliveries_read_through().await.unwrap(), Some(now));
+        bench.store.note_missed(&[], now.before(LEASE), now).await.unwrap();
+        assert_eq!(bench.store.deliveries_read_through().await.unwrap(), Some(now));
+    }
+}
+
+/// The frozen text is made of it.
+#[tokio::test]
+async fn the_payload_of_a_task_that_is_not_over_is_kept() {
+    for bench in both().await {
+        let pending = bench.pending("guid-of-the-task").await;
+        let task = NewTask { delivery: pending.id.clone(), ..bench.task("meaning", thread(1, 1)) };
+        let (facts, at) = ("{}".to_owned(), bench.clock.now());
+        let decision = Decision { seq: pending.seq, code: DecisionCode::Accepted, facts, at, effects: &[] };
+        bench.store.admit(&Admit { decision, tasks: &[task], limits: LIMITS }).await.unwrap();
+        let later = bench.clock.now().after(LEASE);
+        bench.store.forget_old(Old::Payloads, 0, later).await.unwrap();
+        assert!(bench.store.delivery(&pending.id).await.unwrap().is_some());
+        let claimed = bench.claim("w").await.unwrap();
+        bench.settle(&claimed).await;
+        bench.store.forget_old(Old::Payloads, 0, later).await.unwrap();
+        assert!(bench.store.delivery(&pending.id).await.unwrap().is_none());
+    }
+}

@@ -1,0 +1,189 @@
+//! Claims, leases, turns, and the log that goes with them.
+
+use super::*;
+
+#[tokio::test]
+async fn tasks_of_one_thread_run_one_at_a_time_in_order() {
+    for bench in both().await {
+        let (first, second) = (bench.queue(1, 1).await, bench.queue(1, 1).await);
+        let other = bench.queue(1, 2).await;
+        let one = bench.claim("w").await.unwrap();
+        assert_eq!(one.task.id, first);
+        let two = bench.claim("w").await.unwrap();
+        assert_eq!(two.task.id, other, "the second task of the thread waits");
+        assert!(bench.claim("w").await.is_none());
+        bench.settle(&one).await;
+        assert_eq!(bench.claim("w").await.unwrap().task.id, second);
+    }
+}
+
+#[tokio::test]
+async fn installations_take_turns() {
+    for bench in both().await {
+        for issue in 0..4 {
+            bench.queue(1, issue).await;
+        }
+        bench.queue(2, 100).await;
+        bench.queue(3, 200).await;
+        let mut order = Vec::new();
+        while let Some(claimed) = bench.claim("w").await {
+            order.push(claimed.task.thread.installation.0);
+        }
+        assert_eq!(order, [1, 2, 3, 1, 1, 1], "who runs least comes first");
+
+        // With one place only, nobody is starved either.
+        for issue in 10..13 {
+            bench.queue(4, issue).await;
+        }
+        bench.queue(5, 300).await;
+        let mut order = Vec::new();
+        while let Some(claimed) = bench.claim("w").await {
+            order.push(claimed.task.thread.installation.0);
+            bench.settle(&claimed).await;
+        }
+        assert_eq!(order, [4, 5, 4, 4]);
+    }
+}
+
+#[tokio::test]
+async fn sixteen_workers_claim_each_task_once() {
+    for bench in both().await {
+        let bench = Arc::new(bench);
+        for issue in 0..60 {
+            bench.queue(1 + issue % 3, issue).await;
+        }
+        let workers = (0..16).map(|worker| {
+            let bench = Arc::clone(&bench);
+            tokio::spawn(async move {
+                let mut mine = Vec::new();
+                let mut misses = 0;
+                // A miss can be another worker's lock: ask again before believing it.
+                while misses < 20 {
+                    match bench.store.claim(&format!("w{worker}"), LEASE, bench.clock.now()).await.unwrap() {
+                        Some(claimed) => mine.push(claimed.task.id),
+                        None => misses += 1,
+                    }
+                }
+                mine
+            })
+        });
+        let claimed: Vec<TaskId> =
+            futures::future::join_all(workers).await.into_iter().flat_map(|mine| mine.unwrap()).collect();
+        let distinct: HashSet<&TaskId> = claimed.iter().collect();
+        assert_eq!((claimed.len(), distinct.len()), (60, 60), "{}", bench.store.engine());
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_lost_its_lease_writes_nothing() {
+    for bench in both().await {
+        let id = bench.queue(1, 1).await;
+        let old = bench.claim("old").await.unwrap();
+        let run = bench.store.begin_run(&old.lease, RunId("r1".into()), 1, bench.clock.now()).await.unwrap();
+        bench.store.hand_back(&old.lease).await.unwrap();
+        let new = bench.claim("new").await.unwrap();
+        assert_eq!((new.task.id.clone(), new.task.deaths), (id.clone(), 0), "handing back is no death");
+
+        let lost = |result: Result<(), StoreError>| assert!(matches!(result, Err(StoreError::LeaseLost)), "{result:?}");
+        let ending = Ending { outcome: Outcome::Failed, reason: "late".into(), detail: String::new() };
+        let line = [Line::new(Kind::Info, "late")];
+        lost(bench.store.renew(&old.lease, LEASE).await.map(|_| ()));
+        lost(bench.store.record(&old.lease, &run, &line, bench.clock.now()).await.map(|_| ()));
+        lost(bench.store.settle(&old.lease, &ending, &[], bench.clock.now()).await);
+        lost(bench.store.begin_run(&old.lease, RunId("r2".into()), 2, bench.clock.now()).await.map(|_| ()));
+        lost(bench.store.hand_back(&old.lease).await);
+        // How far the output was read moves with its lines, or not at all.
+        let read_to = LogPosition { stdout: 9, stderr: 0 };
+        let late = Append::new((&old.lease, &run.id), (run.log_at, read_to), &line, bench.clock.now());
+        assert_eq!(bench.store.append(&[late]).await.unwrap(), [None]);
+        assert_eq!(bench.store.latest_run(&id).await.unwrap().unwrap().log_at, run.log_at);
+
+        assert_eq!(bench.store.renew(&new.lease, LEASE).await.unwrap(), None);
+        bench.settle(&new).await;
+        lost(bench.store.settle(&new.lease, &ending, &[], bench.clock.now()).await);
+        assert_eq!(bench.store.task(&id).await.unwrap().unwrap().state.name(), "succeeded");
+        assert_eq!(bench.store.log_after(&id, 0, 10).await.unwrap(), []);
+    }
+}
+
+/// The acknowledgement of the first was lost, and it is sent again while the first may still be under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_that_are_sent_twice_are_there_once() {
+    for bench in both().await {
+        let id = bench.queue(1, 1).await;
+        let held = bench.claim("w").await.unwrap();
+        let run = bench.store.begin_run(&held.lease, RunId("r1".into()), 1, bench.clock.now()).await.unwrap();
+        let mut read_from = run.log_at;
+        for round in 0..50 {
+            let read_to = LogPosition { stdout: read_from.stdout + 9, stderr: 0 };
+            let lines = ["one", "two"].map(|text| Line::new(Kind::Info, text));
+            let one = [Append::new((&held.lease, &run.id), (read_from, read_to), &lines, bench.clock.now())];
+            let (first, again) = tokio::join!(bench.store.append(&one), bench.store.append(&one));
+            let number = Some(1 + 2 * round);
+            assert_eq!((first.unwrap(), again.unwrap()), (vec![number], vec![number]), "{}", bench.store.engine());
+            read_from = read_to;
+        }
+        let numbers: Vec<i64> = bench.store.log_after(&id, 0, 200).await.unwrap().iter().map(|line| line.seq).collect();
+        assert_eq!(numbers, (1..=100).collect::<Vec<i64>>(), "without a hole or a double");
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_runs_out_counts_as_a_death() {
+    for bench in both().await {
+        bench.queue(1, 1).await;
+        // The database's own clock decides: this lease is over as soon as it is given.
+        bench.store.claim("w", Duration::ZERO, bench.clock.now()).await.unwrap().unwrap();
+        let taken = loop {
+            if let Some(claimed) = bench.store.claim_expired("x", LEASE, bench.clock.now()).await.unwrap() {
+                break claimed;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert_eq!(taken.task.deaths, 1);
+        assert!(bench.claim("y").await.is_none(), "it is held now");
+    }
+}
+
+#[tokio::test]
+async fn a_run_and_its_log_are_stored_together() {
+    for bench in both().await {
+        let id = bench.queue(1, 1).await;
+        let claimed = bench.claim("w").await.unwrap();
+        let mut run = bench.store.begin_run(&claimed.lease, RunId("r1".into()), 1, bench.clock.now()).await.unwrap();
+        let mut seqs = Vec::new();
+        for chunk in 0..40 {
+            run.step = Step::Agent;
+            run.log_at.stdout = chunk;
+            let lines: Vec<Line> = (0..7).map(|n| Line::new(Kind::Info, format!("{chunk}.{n} é"))).collect();
+            let stored = bench.store.record(&claimed.lease, &run, &lines, bench.clock.now()).await.unwrap();
+            seqs.extend(stored.iter().map(|entry| entry.seq));
+        }
+        assert_eq!(seqs, (1..=280).collect::<Vec<i64>>(), "without a hole or a double");
+        assert_eq!(bench.store.latest_run(&id).await.unwrap().unwrap(), run);
+        for after in [0, 1, 6, 7, 100, 279, 280, 999] {
+            let entries = bench.store.log_after(&id, after, 1_000).await.unwrap();
+            let expected = (280 - after).max(0);
+            assert_eq!(entries.len() as i64, expected, "after {after}");
+            assert!(entries.first().is_none_or(|entry| entry.seq == after + 1));
+        }
+        assert_eq!(bench.store.log_after(&id, 139, 1).await.unwrap()[0].text, "19.6 é");
+    }
+}
+
+#[tokio::test]
+async fn cancelling_ends_what_waits_and_asks_what_runs() {
+    for bench in both().await {
+        let (running, waiting) = (bench.queue(1, 1).await, bench.queue(1, 1).await);
+        let claimed = bench.claim("w").await.unwrap();
+        let asked = Asked { by: "maria", written_at: bench.clock.now(), now: bench.clock.now() };
+        let mut stopped = Vec::new();
+        for task in bench.store.open_tasks(RepositoryId(10), IssueNumber(1)).await.unwrap() {
+            stopped.push(bench.store.cancel_one(&task, &asked, &[]).await.unwrap());
+        }
+        assert_eq!(stopped, [Some(Stopped::AtWork), Some(Stopped::InQueue)]);
+        assert_eq!(bench.store.task(&waiting).await.unwrap().unwrap().state.name(), "cancelled");
+        assert_eq!(bench.store.task(&running).await.unwrap().unwrap().state.name(), "running");
+        assert_eq!(bench.store.renew(&claimed.lease, LEASE).await.unwrap().as_deref(), Some("maria"));
+    }
+}
