@@ -9,9 +9,11 @@ use anyhow::Context as _;
 use hireling::adapters::github::{GitHub, Webhook};
 use hireling::adapters::store::{Access, Store};
 use hireling::adapters::system::SystemClock;
+use hireling::adapters::vault::is_open_to_others;
 use hireling::config::{Config, SandboxProvider, Source};
 use hireling::domain::connector::address;
 use hireling::domain::delivery::WEBHOOK_PATH;
+use hireling::domain::key::sealed_for;
 use hireling::domain::manifest;
 use hireling::domain::registration::Registration;
 use hireling::ports::clock::Clock as _;
@@ -32,6 +34,7 @@ pub async fn check(source: &Source, program: PathBuf) -> bool {
     let agents = format!("{} agents, default {}", config.agents.len(), config.default_agent);
     let mut good = report("settings", Ok(agents));
     good &= report("database", database(&config).await);
+    good &= report("encryption key", encryption_key(&config).await.map_err(|error| format!("{error:#}")));
     good &= github(&config).await;
     good &= report("sandbox", sandbox(&config, program).await);
     good &= report("model gateway", gateway(&config));
@@ -63,6 +66,28 @@ async fn database(config: &Config) -> Said {
         Ok(None) | Err(_) => "",
     };
     Ok(format!("{} answers and is up to date{hears}", store.engine()))
+}
+
+/// Whether it is there, for this program alone, and opens what is stored.
+async fn encryption_key(config: &Config) -> anyhow::Result<String> {
+    let found = service::vault_found(config)?;
+    let store = Store::open(&service::location(&config.database), Access::Visitor).await?;
+    let keys = store.keys_after("", 1).await;
+    store.close().await;
+    let key = keys?.pop();
+    let Some(vault) = found else {
+        anyhow::ensure!(key.is_none(), "it is gone, and stored keys cannot be opened without it");
+        return Ok("it is made at the first start".to_owned());
+    };
+    if let Some(key) = key {
+        vault
+            .open(&sealed_for(&key.id, key.owner, key.provider), &key.sealed)
+            .context("stored keys were sealed with another one: put that behind this one in ENCRYPTION_KEY")?;
+    }
+    Ok(match config.encryption_key_file.as_deref().map(is_open_to_others) {
+        Some(Ok(true)) => "others on this machine can read ENCRYPTION_KEY_FILE: `chmod 600` it".to_owned(),
+        _ => "it opens what is stored".to_owned(),
+    })
 }
 
 /// Who we are there, what we may do, and where GitHub calls.
@@ -101,7 +126,7 @@ async fn client(config: &Config) -> anyhow::Result<(GitHub, bool)> {
 
 async fn stored_registration(config: &Config) -> anyhow::Result<Registration> {
     let store = Store::open(&service::location(&config.database), Access::Visitor).await?;
-    let (vault, _) = service::vaults(config, &SystemClock)?;
+    let vault = service::vault_found(config)?.context(service::NO_APP)?;
     let stored = service::registration(config, &store, &vault).await;
     store.close().await;
     stored?.context(service::NO_APP)

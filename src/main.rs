@@ -171,7 +171,12 @@ async fn serve(source: &Source, only: Option<Only>) -> anyhow::Result<bool> {
     let metrics = config.metrics.map(|_| telemetry::start_metrics()).transpose()?;
     // Listening comes first: a stop during the start is heard.
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let ground = Ground::open(config).await?;
+    let ground = tokio::select! {
+        ground = Ground::open(config) => ground?,
+        // Another process may hold up the migrations.
+        _ = term.recv() => return Ok(true),
+        _ = int.recv() => return Ok(true),
+    };
     if role != Role::Worker && ground.registration().await?.is_none() {
         let stop = CancellationToken::new();
         let mut set_up = std::pin::pin!(ground.set_up(tell_link, stop.clone()));

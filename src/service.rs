@@ -17,9 +17,10 @@ use crate::adapters::sandbox::local::LocalSandbox;
 use crate::adapters::sandbox::vercel::{Account, Vercel};
 use crate::adapters::signin::{self, SignIns};
 use crate::adapters::store::{Access, Location, Store};
-use crate::adapters::system::SystemClock;
+use crate::adapters::system::{SharedClock, SystemClock};
 use crate::adapters::traces::Traces;
-use crate::adapters::vault::{Vault, hash, key_beside};
+use crate::adapters::vault::{Vault, hash, is_open_to_others, key_beside, key_found_beside};
+use crate::app::processes::{keep_time, set_clock};
 use crate::app::setup::{self, Setup};
 use crate::app::{App, Parts, Role, Settings, outbox};
 use crate::config::{Config, Database, SandboxProvider};
@@ -93,7 +94,7 @@ pub fn sandbox(config: &Config, program: PathBuf, clock: Arc<dyn Clock>) -> anyh
 #[derive(Debug)]
 pub struct Ground {
     config: Config,
-    clock: Arc<dyn Clock>,
+    clock: Arc<SharedClock>,
     store: Store,
     vault: Vault,
     cookies: Vault,
@@ -105,14 +106,20 @@ pub struct Ground {
 impl Ground {
     /// Opens the database and the address.
     pub async fn open(config: Config) -> anyhow::Result<Self> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let clock = Arc::new(SharedClock::default());
         let store = Store::open(&location(&config.database), Access::Service).await?;
+        set_clock(&clock, &store).await?;
         store.expire_all_leases(clock.now(), outbox::SETTLING, outbox::CLAIM).await?;
         let listener = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("cannot listen on {}; set LISTEN_ADDR or PORT", config.listen))?;
         let address = listener.local_addr()?;
         let (vault, cookies) = vaults(&config, &*clock)?;
+        if let Some(file) =
+            config.encryption_key_file.as_deref().filter(|file| is_open_to_others(file).unwrap_or(false))
+        {
+            tracing::warn!(file = %file.display(), "others on this machine can read ENCRYPTION_KEY_FILE");
+        }
         Ok(Self { config, clock, store, vault, cookies, listener: listener.into_std()?, address })
     }
 
@@ -131,7 +138,7 @@ impl Ground {
         let setup = Setup {
             store: self.store.clone(),
             vault: vaults(&self.config, &*self.clock)?.0,
-            clock: Arc::clone(&self.clock),
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             public_url: self.public_url(),
             web_url: self.config.github.web_url.clone(),
             api_url: self.config.github.api_url.clone(),
@@ -168,8 +175,12 @@ impl Ground {
         let (metrics_address, analytics) = (config.metrics, config.analytics.clone());
         let client_ip_header = config.client_ip_header.clone();
         let stored = Stored { store, vault, cookies };
-        let app = app(config, &registration, stored, traces, (program, address), clock)?;
+        let shown = Arc::clone(&clock) as Arc<dyn Clock>;
+        let app = app(config, &registration, stored, traces, (program, address), shown)?;
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+        if app.store.is_shared() {
+            tracker.spawn(keep_time(clock, app.store.clone(), stop.clone()));
+        }
         // Before any task is claimed: a start that fails must not hold one.
         let figures = match (metrics_address, metrics) {
             (Some(address), Some(handle)) => Some((listen_for_figures(address).await?, handle)),
@@ -309,7 +320,7 @@ fn app(
 }
 
 /// What seals stored secrets, and what seals the cookies of browsers.
-pub fn vaults(config: &Config, clock: &dyn Clock) -> anyhow::Result<(Vault, Vault)> {
+fn vaults(config: &Config, clock: &dyn Clock) -> anyhow::Result<(Vault, Vault)> {
     let keys = match &config.encryption_keys {
         Some(keys) => keys.clone(),
         None => vec![key_beside(&config.database.data_dir(), clock.new_secret()).map_err(anyhow::Error::msg)?],
@@ -319,6 +330,18 @@ pub fn vaults(config: &Config, clock: &dyn Clock) -> anyhow::Result<(Vault, Vaul
         None => keys.iter().map(|key| Secret::new(hash(&format!("cookies {}", key.expose())))).collect(),
     };
     Ok((Vault::new(&keys)?, Vault::new(&cookies)?))
+}
+
+/// What opens stored secrets, without making what is not there. `None`: no key was made yet.
+pub fn vault_found(config: &Config) -> anyhow::Result<Option<Vault>> {
+    let keys = match &config.encryption_keys {
+        Some(keys) => keys.clone(),
+        None => match key_found_beside(&config.database.data_dir()).map_err(anyhow::Error::msg)? {
+            Some(key) => vec![key],
+            None => return Ok(None),
+        },
+    };
+    Ok(Some(Vault::new(&keys)?))
 }
 
 fn signins(config: &Config, registration: &Registration) -> anyhow::Result<SignIns> {

@@ -54,7 +54,10 @@ pub fn start_logs(config: &LogConfig) -> Result<(), ConfigError> {
         let layer = tracing_subscriber::fmt::layer().with_target(false).with_writer(std::io::stderr);
         registry.with(layer.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))).try_init()
     };
-    started.map_err(|error| ConfigError(format!("logging cannot be started: {error}")))
+    started.map_err(|error| ConfigError(format!("logging cannot be started: {error}")))?;
+    // In the form of all other lines, with the ids of what was being done.
+    std::panic::set_hook(Box::new(|panic| tracing::error!(panic = %panic, "a bug")));
+    Ok(())
 }
 
 /// Collects figures from here on; without it they cost nothing.

@@ -29,3 +29,16 @@ ALTER TABLE installations ADD COLUMN app_id BIGINT;
 
 -- How often in a row GitHub did not find what an effect is about.
 ALTER TABLE outbox ADD COLUMN times_missing BIGINT NOT NULL DEFAULT 0;
+
+-- Whose key or connector it was about, where it belongs to an account.
+ALTER TABLE audit_log ADD COLUMN installation_id BIGINT;
+CREATE INDEX audit_log_installation ON audit_log (installation_id, seq) WHERE installation_id IS NOT NULL;
+
+-- The last word that stopped what was asked for on a thread before it: a command may come after it (fault F41).
+CREATE TABLE thread_stops (
+    repository_id    BIGINT NOT NULL,
+    issue_number     BIGINT NOT NULL,
+    stopped_by       TEXT   NOT NULL,
+    written_at       BIGINT NOT NULL,
+    PRIMARY KEY (repository_id, issue_number)
+);

@@ -139,29 +139,39 @@ pub fn fingerprint(secret: &Secret) -> String {
     hex::encode(hash).get(..12).unwrap_or_default().to_owned()
 }
 
+/// Whether others on this machine can read a file.
+pub fn is_open_to_others(file: &Path) -> std::io::Result<bool> {
+    use std::os::unix::fs::PermissionsExt as _;
+    Ok(std::fs::metadata(file)?.permissions().mode() & 0o077 != 0)
+}
+
+/// The key kept beside a database of one machine; `None`: there is none. The error is one sentence for the operator.
+pub fn key_found_beside(data_dir: &Path) -> Result<Option<Secret>, String> {
+    let path = data_dir.join(KEY_FILE);
+    let failed = |error: std::io::Error| format!("the encryption key {} cannot be used: {error}", path.display());
+    match is_open_to_others(&path) {
+        Ok(false) => Ok(Some(Secret::new(std::fs::read_to_string(&path).map_err(failed)?.trim()))),
+        Ok(true) => Err(format!("{} can be read by others: `chmod 600` it", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
 /// The key kept beside a database of one machine; made when it is not there. The error is one
 /// sentence for the operator.
 pub fn key_beside(data_dir: &Path, random: [u8; 32]) -> Result<Secret, String> {
     use std::io::Write as _;
-    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-    let path = data_dir.join(KEY_FILE);
-    let failed = |error: std::io::Error| format!("the encryption key {} cannot be used: {error}", path.display());
-    std::fs::create_dir_all(data_dir).map_err(failed)?;
-    match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-        Ok(mut file) => {
-            let key = Secret::new(hex::encode(random));
-            file.write_all(key.expose().as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-            Ok(key)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            let mode = std::fs::metadata(&path).map_err(failed)?.permissions().mode();
-            if mode & 0o077 != 0 {
-                return Err(format!("{} can be read by others: `chmod 600` it", path.display()));
-            }
-            Ok(Secret::new(std::fs::read_to_string(&path).map_err(failed)?.trim()))
-        }
-        Err(error) => Err(failed(error)),
+    use std::os::unix::fs::OpenOptionsExt as _;
+    if let Some(key) = key_found_beside(data_dir)? {
+        return Ok(key);
     }
+    let path = data_dir.join(KEY_FILE);
+    let failed = |error: std::io::Error| format!("the encryption key {} cannot be made: {error}", path.display());
+    std::fs::create_dir_all(data_dir).map_err(failed)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+    let key = Secret::new(hex::encode(random));
+    file.write_all(key.expose().as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    Ok(key)
 }
 
 #[cfg(test)]

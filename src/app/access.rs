@@ -158,6 +158,9 @@ impl App {
         if let Some((answer, at)) = self.answers.known.lock().await.get(&question)
             && now.since(*at) < if answer.is_ok() { REMEMBERED } else { UNKNOWN_FOR }
         {
+            if answer.is_err() {
+                tracing::info!("GitHub gave no answer a moment ago, and is not asked again yet who may see it");
+            }
             return *answer;
         }
         let answer = match ask.await {

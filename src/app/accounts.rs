@@ -9,6 +9,7 @@ use crate::adapters::github::GitHubError;
 use crate::adapters::store::{Asked, StoreError};
 use crate::domain::delivery::InstallationState;
 use crate::domain::ids::{InstallationId, Millis};
+use crate::domain::listing::Deed;
 use crate::domain::task::Thread;
 
 impl App {
@@ -27,6 +28,12 @@ impl App {
             self.signals.announce(Topic::Outbox);
         }
         Ok(())
+    }
+
+    /// Whether it is noted that the App may not act there; GitHub is not asked.
+    pub(super) async fn is_noted_as_left(&self, id: InstallationId) -> bool {
+        let noted = self.in_time(self.store.installation_state(id)).await;
+        matches!(noted, Ok(Some((state, _))) if state != InstallationState::Present)
     }
 
     /// Whether the App may not act there. What was noted may be out of date: then GitHub would send nothing from there.
@@ -107,6 +114,12 @@ impl App {
             InstallationState::Deleted => "GitHub, for the App was uninstalled",
         };
         let now = self.clock.now();
+        let erased = self.store.erase_secrets_of(id).await?;
+        if erased > 0 {
+            let about = format!("{erased} keys and connectors");
+            let deed = Deed { by: None, account: Some(id), action: "erased", about: &about };
+            self.store.audit(&deed, now).await?;
+        }
         let asked = Asked { by, written_at: now, now };
         for task in self.store.open_tasks_of(id).await? {
             // Where the App is gone nobody can be told on GitHub any more; the page tells it.
@@ -115,11 +128,6 @@ impl App {
                 _ => Vec::new(),
             };
             self.stop_task(&task, &asked, &effects).await?;
-        }
-        let erased = self.store.erase_secrets_of(id).await?;
-        if erased > 0 {
-            let about = format!("{erased} keys and connectors of installation {}", id.0);
-            self.store.audit(None, "erased", &about, now).await?;
         }
         self.store.release_all_kept(id).await?;
         self.signals.announce(Topic::Sweep);

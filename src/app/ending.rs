@@ -31,13 +31,13 @@ impl App {
         self.signals.announce(Topic::Tasks);
         metrics::counter!("hireling_tasks_ended_total", "outcome" => ending.outcome.name(), "agent" => task.agent.clone())
             .increment(1);
-        tracing::info!(outcome = ending.outcome.name(), reason = %ending.reason, "ended");
+        tracing::info!(task.id = %task.id, outcome = ending.outcome.name(), reason = %ending.reason, "ended");
         let Some(traces) = self.traces.clone() else { return };
         let trace = otlp(task, run, ending, self.clock.now());
-        let redactor = self.redactor.clone();
+        let (redactor, id) = (self.redactor.clone(), task.id.clone());
         self.unawaited.spawn(async move {
             if let Err(error) = traces.send(&trace).await {
-                tracing::warn!(error = %redactor.redact(&error), "a trace was not sent");
+                tracing::warn!(task.id = %id, error = %redactor.redact(&error), "a trace was not sent");
             }
         });
     }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::App;
 use super::accounts::LookError;
 use super::claims::Claims;
+use super::gate::{Gate, TO_END};
 use super::intake::place;
 use super::run_task::retry_wait;
 use super::status_comment::CommentError;
@@ -25,8 +26,8 @@ use crate::domain::task::Subject;
 
 /// While one process delivers an effect, others leave it alone for this long.
 pub const CLAIM: Duration = Duration::from_secs(90);
-/// What is under way at a stop has so long to end.
-const TO_END: Duration = Duration::from_secs(3);
+/// Effects that are delivered at once: GitHub allows an App a hundred calls at a time.
+const MAX_UNDER_WAY: usize = 64;
 /// Trouble that lasts longer ends an effect: nobody waits for a reaction of the day before.
 const COURTESY_LIMIT: Duration = Duration::from_secs(6 * 3600);
 const RESULT_LIMIT: Duration = Duration::from_secs(3 * 24 * 3600);
@@ -47,13 +48,18 @@ pub(super) async fn deliver_all(app: Arc<App>, stop: CancellationToken) {
         let now = app.clock.now();
         // What is due and was not found is behind an earlier one of its thread.
         let mut after = Some(now);
-        let until = now.after(CLAIM);
-        match app.in_time(app.store.claim_effects(now, until)).await {
+        let (until, here) = (now.after(CLAIM), tokio::time::Instant::now() + CLAIM);
+        let due = match claims.len() < MAX_UNDER_WAY {
+            true => app.in_time(app.store.claim_effects(now, until)).await,
+            false => Ok(Vec::new()),
+        };
+        match due {
             Ok(due) => {
                 for effect in due {
                     after = None;
                     let app = Arc::clone(&app);
-                    claims.begin(vec![(effect.seq, until)], CLAIM, async move { app.deliver(&effect).await });
+                    let gate = Gate::until(here);
+                    claims.begin(vec![(effect.seq, until)], CLAIM, async move { app.deliver(&effect, &gate).await });
                 }
             }
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "promised effects cannot be read"),
@@ -62,7 +68,7 @@ pub(super) async fn deliver_all(app: Arc<App>, stop: CancellationToken) {
         let next = app.in_time(app.store.next_effect_after(after)).await.ok().flatten();
         let soon = next.map_or(look_every, |at| at.since(app.clock.now()));
         tokio::select! {
-            () = app.signals.outbox.notified() => {}
+            () = app.signals.outbox.notified(), if claims.len() < MAX_UNDER_WAY => {}
             // The next effect of the same thread may go now.
             Some(()) = claims.next_end() => {}
             () = tokio::time::sleep(soon.clamp(Duration::from_millis(10), look_every)) => {}
@@ -80,15 +86,19 @@ pub(super) async fn deliver_all(app: Arc<App>, stop: CancellationToken) {
 
 impl App {
     #[tracing::instrument(name = "effect", skip_all, fields(effect = %due.effect.key(), repo = %due.effect.thread().name))]
-    async fn deliver(&self, due: &DueEffect) {
+    async fn deliver(&self, due: &DueEffect, gate: &Gate) {
         let now = self.clock.now();
-        let stored = match self.try_deliver(due).await {
+        let stored = match self.try_deliver(due, gate).await {
             Ok(()) => self.store.effect_done(due.seq, now).await,
             Err(CommentError::Store(error @ StoreError::Corrupt { .. }))
                 if now.since(due.promised_at) > 2 * LEFT_TO_NEWER =>
             {
                 tracing::error!(error = &error as &dyn std::error::Error, "an effect was given up");
                 self.store.effect_failed(due.seq, now, &error.to_string()).await
+            }
+            Err(CommentError::Store(StoreError::LeaseLost)) => {
+                tracing::warn!("an effect was left to another process");
+                return;
             }
             Err(CommentError::Store(error)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "an effect has to wait for the database");
@@ -147,7 +157,7 @@ impl App {
         Ok(())
     }
 
-    async fn try_deliver(&self, due: &DueEffect) -> Result<(), CommentError> {
+    async fn try_deliver(&self, due: &DueEffect, gate: &Gate) -> Result<(), CommentError> {
         let thread = due.effect.thread();
         let blocked_until = self.store.blocked_until(thread.installation).await?;
         if blocked_until > self.clock.now() {
@@ -155,9 +165,9 @@ impl App {
         }
         let (place, github) = (place(thread), &self.github);
         match &due.effect {
-            Effect::React { subject, reaction, .. } => self.react(due, *subject, *reaction).await,
+            Effect::React { subject, reaction, .. } => self.react((due, gate), *subject, *reaction).await,
             Effect::SwapReaction { subject, reaction, .. } => {
-                self.take(due).await?;
+                self.take(due, gate).await?;
                 github.react(&place, thread.issue, *subject, *reaction).await?;
                 let bot = self.bot_login().await?;
                 Ok(github.unreact(&place, thread.issue, *subject, Reaction::Eyes, &bot).await?)
@@ -171,7 +181,7 @@ impl App {
                         return Ok(());
                     }
                 }
-                self.take(due).await?;
+                self.take(due, gate).await?;
                 let body = capped(&format!("{marker}\n{}", self.redactor.redact(markdown)), "the log of this service");
                 github.create_comment(&place, thread.issue, &body).await?;
                 Ok(())
@@ -182,23 +192,28 @@ impl App {
                 if due.attempts > 1 && github.has_reply(&place, thread.issue, &marker, &bot).await? {
                     return Ok(());
                 }
-                self.take(due).await?;
+                self.take(due, gate).await?;
                 let body = format!("{marker}\n{}", self.redactor.redact(markdown));
                 Ok(github.reply_in_talk(&place, thread.issue, *first, &body).await?)
             }
             Effect::Check { task, .. } => self.show_check(task).await,
             Effect::PolicyVerdict { commit, fault, .. } => self.show_policy(thread, commit, fault.as_deref()).await,
-            Effect::EndReviewRequest { reviewer, .. } => self.end_review_request(due, reviewer).await,
-            Effect::FinalStatus { task, .. } => self.final_status(task, due.promised_at).await,
+            Effect::EndReviewRequest { reviewer, .. } => self.end_review_request(due, gate, reviewer).await,
+            Effect::FinalStatus { task, .. } => self.final_status(task, due.promised_at, gate).await,
         }
     }
 
     /// Not once a result is promised: that takes back what it finds only.
-    async fn react(&self, due: &DueEffect, subject: Subject, reaction: Reaction) -> Result<(), CommentError> {
+    async fn react(
+        &self,
+        (due, gate): (&DueEffect, &Gate),
+        subject: Subject,
+        reaction: Reaction,
+    ) -> Result<(), CommentError> {
         let (place, issue) = (place(due.effect.thread()), due.effect.thread().issue);
         let mut may_be_there = due.attempts > 1;
         if !self.store.is_reaction_overtaken(&due.effect).await? {
-            self.take(due).await?;
+            self.take(due, gate).await?;
             self.github.react(&place, issue, subject, reaction).await?;
             may_be_there = true;
         }
@@ -209,7 +224,7 @@ impl App {
         Ok(())
     }
 
-    async fn final_status(&self, task: &TaskId, promised_at: Millis) -> Result<(), CommentError> {
+    async fn final_status(&self, task: &TaskId, promised_at: Millis, gate: &Gate) -> Result<(), CommentError> {
         let Some(task) = self.store.task(task).await? else { return Ok(()) };
         let run = match self.store.latest_run(&task.id).await {
             // Better an end without details than none.
@@ -225,11 +240,11 @@ impl App {
             log_at: Default::default(),
             started_at: task.created_at,
         });
-        self.write_status_comment(&task, &run, Purpose::Result).await
+        self.write_status_comment(&task, &run, gate).await
     }
 
-    async fn end_review_request(&self, due: &DueEffect, reviewer: &Reviewer) -> Result<(), CommentError> {
-        self.take(due).await?;
+    async fn end_review_request(&self, due: &DueEffect, gate: &Gate, reviewer: &Reviewer) -> Result<(), CommentError> {
+        self.take(due, gate).await?;
         let thread = due.effect.thread();
         match self.github.end_review_request(&place(thread), thread.issue, reviewer).await {
             // Taken back by somebody, or never there.
@@ -238,8 +253,9 @@ impl App {
         }
     }
 
-    async fn take(&self, due: &DueEffect) -> Result<(), CommentError> {
+    async fn take(&self, due: &DueEffect, gate: &Gate) -> Result<(), CommentError> {
         let purpose = if due.effect.is_final() { Purpose::Result } else { Purpose::Courtesy };
-        self.take_write(due.effect.thread(), purpose).await
+        self.take_write(due.effect.thread(), purpose).await?;
+        Ok(gate.check()?)
     }
 }

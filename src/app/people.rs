@@ -11,6 +11,7 @@ use crate::adapters::store::{Resealed, StoreError};
 use crate::adapters::vault::{self, VaultError};
 use crate::domain::ids::{Millis, UserId};
 use crate::domain::key::{KeyOwner, sealed_for};
+use crate::domain::listing::Deed;
 use crate::domain::person::{Account, Merge, Person, Session, SignInWith, merge};
 use crate::domain::secret::Secret;
 
@@ -319,8 +320,14 @@ impl App {
     }
 
     /// Notes who did what. A log line says it where the database cannot.
-    pub async fn audit(&self, user: UserId, action: &str, about: &str) {
-        if let Err(error) = self.store.audit(Some(user), action, about, self.clock.now()).await {
+    pub async fn audit(&self, user: UserId, action: &'static str, about: &str) {
+        self.audit_owned(user, KeyOwner::Person(user), action, about).await;
+    }
+
+    /// The same, for what belongs to `owner`: its administrators see it, too.
+    pub async fn audit_owned(&self, user: UserId, owner: KeyOwner, action: &'static str, about: &str) {
+        let deed = Deed { by: Some(user), account: owner.account(), action, about };
+        if let Err(error) = self.store.audit(&deed, self.clock.now()).await {
             tracing::warn!(user = user.0, action, about, error = &error as &dyn std::error::Error, "not audited");
         }
     }

@@ -1,4 +1,4 @@
-//! Wake-ups between the processes on one PostgreSQL database.
+//! Wake-ups between the processes on one PostgreSQL database, and the time that they share.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,8 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::App;
 use super::signals::Topic;
-use crate::adapters::store::StoreError;
+use crate::adapters::store::{Store, StoreError};
+use crate::adapters::system::{SharedClock, SystemClock};
 use crate::domain::ids::TaskId;
+use crate::ports::clock::Clock as _;
 
 /// What comes within this time is told together.
 const GATHER: Duration = Duration::from_millis(2);
@@ -19,6 +21,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// … this often.
 const LOOK_EVERY_ALONE: Duration = Duration::from_secs(1);
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
+/// The clock is set this often; an answer that is late would set it wrong.
+const SET_EVERY: Duration = Duration::from_secs(10);
+const SET_WITHIN: Duration = Duration::from_secs(1);
+/// A clock that is off by more is told.
+const WRONG_BY_MS: u64 = 30_000;
 
 impl Topic {
     /// Its word between processes.
@@ -132,6 +139,31 @@ impl App {
             }
         }
         Ok(Heard::Connection)
+    }
+}
+
+/// Sets the clock by that of the database, if there may be other processes.
+pub async fn set_clock(clock: &SharedClock, store: &Store) -> Result<(), StoreError> {
+    let before = SystemClock.now();
+    let Some(shown) = store.shared_time().await? else { return Ok(()) };
+    let ahead = clock.set(shown, before, SystemClock.now());
+    if ahead.unsigned_abs() > WRONG_BY_MS {
+        tracing::warn!(ahead_ms = ahead, "the database's clock is not this machine's; the database's counts");
+    }
+    Ok(())
+}
+
+/// Keeps it set, until told to stop.
+pub async fn keep_time(clock: Arc<SharedClock>, store: Store, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        tokio::select! {
+            () = tokio::time::sleep(SET_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+        match tokio::time::timeout(SET_WITHIN, set_clock(&clock, &store)).await {
+            Ok(Ok(())) | Err(_) => {}
+            Ok(Err(error)) => tracing::debug!(error = &error as &dyn std::error::Error, "the clock was not set"),
+        }
     }
 }
 

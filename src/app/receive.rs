@@ -27,7 +27,7 @@ const NOTE_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct Waiting {
     delivery: KeptDelivery,
-    answer: oneshot::Sender<Option<Stored>>,
+    answer: oneshot::Sender<Result<Stored, Arc<StoreError>>>,
 }
 
 /// The way into the two writers.
@@ -56,13 +56,13 @@ impl Default for Receiver {
 }
 
 /// How a verified delivery was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Received {
     /// Answer 202. The code is what is known so far, for logs and counters.
     Taken(Option<DecisionCode>),
     NotJson,
-    /// Nothing was stored: answer 503, so that GitHub shows the delivery as failed.
-    Unavailable,
+    /// Nothing was stored: answer 503, so that GitHub shows the delivery as failed. `None`: the service is stopping.
+    Unavailable(Option<Arc<StoreError>>),
 }
 
 impl App {
@@ -92,7 +92,7 @@ impl App {
                 let row = ledger_row(delivery, &notice, now, Some(code));
                 match self.receiver.note.send(row).await {
                     Ok(()) => Received::Taken(Some(code)),
-                    Err(_) => Received::Unavailable,
+                    Err(_) => Received::Unavailable(None),
                 }
             }
             Sorted::Kept { meaning } => self.keep(delivery, &notice, meaning, now).await,
@@ -104,22 +104,23 @@ impl App {
         let kept = KeptDelivery { row: row.clone(), meaning, packed_body: KeptDelivery::pack(&delivery.body) };
         let (answer, stored) = oneshot::channel();
         if self.receiver.keep.send(Waiting { delivery: kept, answer }).await.is_err() {
-            return Received::Unavailable;
+            return Received::Unavailable(None);
         }
         match stored.await {
-            Ok(Some(Stored::Fresh)) => {
+            Ok(Ok(Stored::Fresh)) => {
                 self.signals.deliveries.notify_one();
                 Received::Taken(None)
             }
-            Ok(Some(Stored::SameId)) => Received::Taken(Some(DecisionCode::Duplicate)),
-            Ok(Some(Stored::SameMeaning)) => {
+            Ok(Ok(Stored::SameId)) => Received::Taken(Some(DecisionCode::Duplicate)),
+            Ok(Ok(Stored::SameMeaning)) => {
                 let facts = "{\"why\":\"the same event under another delivery id\"}".to_owned();
                 let row = LedgerRow { decision: Some(DecisionCode::Duplicate), facts, ..row };
                 // The event itself is stored; only this note about its copy may be lost.
                 let _ = self.receiver.note.send(row).await;
                 Received::Taken(Some(DecisionCode::Duplicate))
             }
-            Ok(None) | Err(_) => Received::Unavailable,
+            Ok(Err(error)) => Received::Unavailable(Some(error)),
+            Err(_) => Received::Unavailable(None),
         }
     }
 }
@@ -169,13 +170,14 @@ pub(super) async fn keep(app: Arc<App>) {
         match kept {
             Ok(stored) => {
                 for (answer, stored) in answers.into_iter().zip(stored) {
-                    let _ = answer.send(Some(stored));
+                    let _ = answer.send(Ok(stored));
                 }
             }
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "deliveries could not be stored");
+                // Each is logged where it is answered.
+                let error = Arc::new(error);
                 for answer in answers {
-                    let _ = answer.send(None);
+                    let _ = answer.send(Err(Arc::clone(&error)));
                 }
             }
         }
@@ -205,7 +207,7 @@ pub(super) async fn note(app: Arc<App>) {
                 () = app.requests_over.cancelled() => break,
             }
         }
-        if let Err(error) = app.store.note_deliveries(&batch).await {
+        if let Err(error) = app.in_time(app.store.note_deliveries(&batch)).await {
             let rows = batch.len();
             tracing::warn!(error = &error as &dyn std::error::Error, rows, "rows of the ledger were lost");
         }

@@ -3,6 +3,7 @@
 use crate::adapters::github::{Registered, convert};
 use crate::adapters::store::{Store, StoreError};
 use crate::adapters::vault::{self, Vault, VaultError};
+use crate::domain::listing::Deed;
 use crate::domain::manifest::manifest;
 use crate::domain::registration::Registration;
 use crate::domain::secret::Secret;
@@ -87,7 +88,8 @@ impl Setup {
         if !self.keep(&sealed).await? {
             return Err(SetupError::Refused("There is an App already.".to_owned()));
         }
-        if let Err(error) = self.store.audit(None, "made the GitHub App", &slug, self.clock.now()).await {
+        let deed = Deed { by: None, account: None, action: "made the GitHub App", about: &slug };
+        if let Err(error) = self.store.audit(&deed, self.clock.now()).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "not audited");
         }
         Ok(slug)

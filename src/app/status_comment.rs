@@ -1,6 +1,7 @@
 //! The one status comment of a task: found before it is made, edited in place.
 
 use super::App;
+use super::gate::Gate;
 use crate::adapters::github::GitHubError;
 use crate::adapters::store::{Asked, Purpose, StoreError, Verdict};
 use crate::domain::comment::{StatusComment, task_marker};
@@ -36,12 +37,12 @@ impl App {
         self.redactor.redact(&markdown)
     }
 
-    /// Makes sure the comment is there. `may_exist`: an answer of GitHub may have been lost before.
+    /// Makes sure the comment is there. `may_exist`: an answer of GitHub may have been lost before. `gate`: of who makes it.
     pub(crate) async fn ensure_status_comment(
         &self,
-        task: &Task,
-        run: &Run,
+        (task, run): (&Task, &Run),
         may_exist: bool,
+        gate: &Gate,
     ) -> Result<CommentId, CommentError> {
         if let Some(id) = self.store.comment(&task.id).await? {
             return Ok(id);
@@ -61,6 +62,7 @@ impl App {
                 let inputs = self.store.inputs(&task.id).await?;
                 let markdown = self.status_markdown(task, run, inputs.as_ref());
                 self.take_write(&task.thread, Purpose::Result).await?;
+                gate.check()?;
                 self.github.create_comment(&place, issue, &markdown).await?
             }
         };
@@ -80,21 +82,17 @@ impl App {
     }
 
     /// Writes the comment anew. One that somebody deleted is made once more (fault F25).
-    pub(crate) async fn write_status_comment(
-        &self,
-        task: &Task,
-        run: &Run,
-        purpose: Purpose,
-    ) -> Result<(), CommentError> {
-        let id = self.ensure_status_comment(task, run, true).await?;
+    pub(crate) async fn write_status_comment(&self, task: &Task, run: &Run, gate: &Gate) -> Result<(), CommentError> {
+        let id = self.ensure_status_comment((task, run), true, gate).await?;
         let inputs = self.store.inputs(&task.id).await?;
         let markdown = self.status_markdown(task, run, inputs.as_ref());
-        self.take_write(&task.thread, purpose).await?;
+        self.take_write(&task.thread, Purpose::Result).await?;
+        gate.check()?;
         let place = super::intake::place(&task.thread);
         match self.github.edit_comment(&place, id, &markdown).await {
             Err(GitHubError::Missing) => {
                 self.store.store_comment(&task.id, None).await?;
-                let again = self.ensure_status_comment(task, run, true).await?;
+                let again = self.ensure_status_comment((task, run), true, gate).await?;
                 // Found, not made: it was only out of sight, and still has to be written.
                 if again == id { Err(GitHubError::Missing.into()) } else { Ok(()) }
             }
@@ -121,7 +119,7 @@ impl App {
     }
 
     /// An edit of the checklist: a courtesy that is left out when writes are scarce or GitHub fails.
-    pub(crate) async fn show_progress(&self, task: &Task, run: &Run, inputs: Option<&Inputs>) {
+    pub(crate) async fn show_progress(&self, (task, run): (&Task, &Run), inputs: Option<&Inputs>, gate: &Gate) {
         let Ok(Some(id)) = self.store.comment(&task.id).await else { return };
         let now = self.clock.now();
         let blocked = self.store.blocked_until(task.thread.installation).await.unwrap_or(now);
@@ -129,6 +127,10 @@ impl App {
             return;
         }
         let markdown = self.status_markdown(task, run, inputs);
+        // What is over must not be written over by what was before.
+        if gate.check().is_err() {
+            return;
+        }
         let edited = self.github.edit_comment(&super::intake::place(&task.thread), id, &markdown).await;
         if let Err(error) = edited {
             tracing::info!(error = %self.redactor.redact(&error.to_string()), "a progress edit was left out");

@@ -11,11 +11,11 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use super::App;
-use super::run_task::{MAX_DEATHS, RunContext, effects_of_end, run};
+use super::gate::Gate;
+use super::run_task::{Held, MAX_DEATHS, RunContext, effects_of_end, run};
 use super::signals::Topic;
 use crate::adapters::store::{Claimed, Lease, StoreError};
 use crate::domain::failure::{Failure, cancelled};
-use crate::domain::ids::TaskId;
 use crate::domain::run::{Ending, Run, Step};
 use crate::domain::task::Task;
 
@@ -80,9 +80,10 @@ enum Interruption {
 async fn hold(app: Arc<App>, claimed: Claimed, stop: CancellationToken) {
     let Claimed { task, lease } = claimed;
     tracing::info!(agent = %task.agent, requester = %task.requester.login, "claimed");
-    let id = task.id.clone();
     let (cancel, cancelled_by) = tokio::sync::watch::channel(None);
-    let mut ctx = match Box::pin(RunContext::open(Arc::clone(&app), task.clone(), lease.clone(), cancelled_by)).await {
+    let gate = Gate::until(tokio::time::Instant::now() + LEASE - MARGIN);
+    let held = Held { lease: lease.clone(), gate: gate.clone(), cancelled: cancelled_by };
+    let mut ctx = match Box::pin(RunContext::open(Arc::clone(&app), task.clone(), held)).await {
         Ok(ctx) => ctx,
         Err(error) => return Box::pin(unreadable(&app, &lease, &task, &error)).await,
     };
@@ -104,19 +105,29 @@ async fn hold(app: Arc<App>, claimed: Claimed, stop: CancellationToken) {
                 Ok((_, Err(why))) => tracing::warn!(why = ?why, "the run was left to another worker"),
                 Err(panic) => {
                     tracing::error!(panic = %panic, "a run broke off");
-                    let _ = Box::pin(end_without_run(&app, &lease, &id, Failure::Internal.ending())).await;
+                    let _ = Box::pin(end_without_run(&app, &lease, Failure::Internal.ending())).await;
                 }
             }
             app.signals.announce(Topic::Tasks);
             return;
         }
-        interruption = watch(&app, &lease, &stop, step, &cancel) => interruption,
+        interruption = watch(&app, (&task, &lease, &gate), &stop, step, &cancel) => interruption,
     };
+    if matches!(interruption, Interruption::Stopping) {
+        // The next worker looks at once for what this one made.
+        gate.close().await;
+    }
     work.abort();
     let _ = work.await;
+    Box::pin(let_go(&app, &lease, interruption)).await;
+    app.signals.announce(Topic::Tasks);
+}
+
+/// What becomes of a task whose run was broken off.
+async fn let_go(app: &Arc<App>, lease: &Lease, interruption: Interruption) {
     match interruption {
         Interruption::Stopping => {
-            match Box::pin(app.store.hand_back(&lease)).await {
+            match app.store.hand_back(lease).await {
                 // The run has ended in this very moment: there is nothing to hand back.
                 Ok(()) | Err(StoreError::LeaseLost) => {}
                 Err(error) => tracing::warn!(
@@ -126,7 +137,7 @@ async fn hold(app: Arc<App>, claimed: Claimed, stop: CancellationToken) {
             }
         }
         Interruption::CancelledBy(login) => {
-            if let Err(error) = Box::pin(end_without_run(&app, &lease, &id, cancelled(&login))).await {
+            if let Err(error) = end_without_run(app, lease, cancelled(&login)).await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the end could not be stored; another worker does it"
@@ -135,16 +146,15 @@ async fn hold(app: Arc<App>, claimed: Claimed, stop: CancellationToken) {
         }
         Interruption::LeaseLost => tracing::warn!("the lease was lost; another worker has the task"),
     }
-    app.signals.announce(Topic::Tasks);
 }
 
 /// Keeps the lease until something ends the holding.
 ///
 /// An agent that is cancelled gets a moment to stop, and what it did is saved; whatever else a run does is
-/// broken off, but for a result that is being published.
+/// broken off, but for a result that is being published. Where the account has left, nothing can be published.
 async fn watch(
     app: &App,
-    lease: &Lease,
+    (task, lease, gate): (&Task, &Lease, &Gate),
     stop: &CancellationToken,
     step: impl Fn() -> u8,
     cancel: &tokio::sync::watch::Sender<Option<String>>,
@@ -163,6 +173,13 @@ async fn watch(
         match renewed {
             Ok(by) => {
                 valid_until = asked_at + LEASE - MARGIN;
+                gate.extend(valid_until);
+                if let Some(by) = &by
+                    && step() < Step::Settle as u8
+                    && app.is_noted_as_left(task.thread.installation).await
+                {
+                    return Interruption::CancelledBy(by.clone());
+                }
                 if let Some(login) = by.filter(|_| step() < Step::Publish as u8) {
                     let is_working = step() == Step::Agent as u8;
                     match break_off_at {
@@ -192,7 +209,8 @@ async fn watch(
 }
 
 /// Ends a task from outside its run: the outcome is stored and told, what it was doing is stopped.
-async fn end_without_run(app: &Arc<App>, lease: &Lease, id: &TaskId, ending: Ending) -> Result<(), StoreError> {
+async fn end_without_run(app: &Arc<App>, lease: &Lease, ending: Ending) -> Result<(), StoreError> {
+    let id = lease.task();
     let Some(task) = app.store.task(id).await? else { return Ok(()) };
     let run = app.store.latest_run(id).await?;
     let sandbox = run.as_ref().and_then(Run::sandbox);

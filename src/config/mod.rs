@@ -46,6 +46,8 @@ pub struct Config {
     pub sandbox: SandboxProvider,
     /// What secrets are sealed with, the first for new ones; `None`: kept beside the SQLite file.
     pub encryption_keys: Option<Vec<Secret>>,
+    /// Where they were read from, if from a file.
+    pub encryption_key_file: Option<PathBuf>,
     /// The operator's keys.
     pub keys: HashMap<Provider, Secret>,
     /// Where models are, by provider; complete for those that have an address.
@@ -134,6 +136,7 @@ impl Config {
             listen: listen(&vars)?,
             public_url: vars.url("PUBLIC_URL")?,
             encryption_keys: encryption_keys(&vars, &database)?,
+            encryption_key_file: vars.file_of("ENCRYPTION_KEY"),
             database,
             github: accounts::github(&vars)?,
             vercel_signin: accounts::vercel_signin(&vars)?,

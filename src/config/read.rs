@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -84,14 +85,22 @@ impl<'a> Vars<'a> {
         Self { values: &source.0 }
     }
 
+    fn given(&self, name: &str) -> Option<&'a str> {
+        self.values.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    /// The file that a value is read from.
+    pub(super) fn file_of(&self, name: &str) -> Option<PathBuf> {
+        if self.given(name).is_some() { None } else { self.given(&format!("{name}_FILE")).map(PathBuf::from) }
+    }
+
     /// The value of `name`, or what the file named by `NAME_FILE` holds. Empty is absent.
     pub(super) fn text(&self, name: &str) -> Result<Option<String>> {
-        let given = |name: &str| self.values.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
-        if let Some(value) = given(name) {
+        if let Some(value) = self.given(name) {
             return Ok(Some(value.to_owned()));
         }
         // AGENTS_FILE is a setting of its own, not the file form of one.
-        let Some(path) = given(&format!("{name}_FILE")) else { return Ok(None) };
+        let Some(path) = self.given(&format!("{name}_FILE")) else { return Ok(None) };
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError(format!("{name}_FILE {path} cannot be read: {error}")))?;
         Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))

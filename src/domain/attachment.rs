@@ -36,6 +36,8 @@ pub fn attachments(texts: &[&str], web_url: &str) -> Vec<String> {
     let starts = [
         format!("{web_url}/user-attachments/assets/"),
         format!("{web_url}/user-attachments/files/"),
+        // Of an Enterprise Server.
+        format!("{web_url}/storage/user/"),
         OLD_IMAGES.to_owned(),
     ];
     let mut found: Vec<String> = Vec::new();
@@ -101,6 +103,8 @@ mod tests {
                 "https://github.com/user-attachments/files/7/app.log"
             ]
         );
+        let enterprise = "see https://ghes.test/storage/user/7/files/0-1, please";
+        assert_eq!(attachments(&[enterprise], "https://ghes.test"), ["https://ghes.test/storage/user/7/files/0-1"]);
         assert_eq!(asset_name(&found[2]), "app.log");
         let many: String = (0..30).map(|n| format!("https://github.com/user-attachments/assets/{n} ")).collect();
         assert_eq!(attachments(&[&many], "https://github.com").len(), MAX_ATTACHMENTS);

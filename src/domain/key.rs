@@ -30,6 +30,13 @@ impl KeyOwner {
         }
     }
 
+    pub fn account(self) -> Option<InstallationId> {
+        match self {
+            Self::Person(_) => None,
+            Self::Installation(id) => Some(id),
+        }
+    }
+
     pub fn id(self) -> i64 {
         match self {
             Self::Person(UserId(id)) | Self::Installation(InstallationId(id)) => id,

@@ -1,7 +1,7 @@
 //! What people page through, and how they ask for it.
 
 use super::decision::DecisionCode;
-use super::ids::{DeliveryId, InstallationId, Millis};
+use super::ids::{DeliveryId, InstallationId, Millis, UserId};
 use super::money::Usd;
 
 /// Which tasks are wanted; empty: all.
@@ -54,10 +54,31 @@ pub struct Usage {
     pub unpriced: i64,
 }
 
+/// What was done, for the audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deed<'a> {
+    /// `None`: the service itself.
+    pub by: Option<UserId>,
+    /// Whose key or connector it was, if an account's.
+    pub account: Option<InstallationId>,
+    pub action: &'static str,
+    /// Holds no secret.
+    pub about: &'a str,
+}
+
+/// Which lines of the audit log are read: what tasks used of keys would push everything else out of sight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deeds {
+    Changes,
+    Uses,
+}
+
 /// One line of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditLine {
     pub at: Millis,
+    /// Of an account's lines: the login of who is still known.
+    pub by: Option<String>,
     pub action: String,
     pub about: String,
 }

@@ -136,9 +136,11 @@ pub struct Requester {
 }
 
 impl Requester {
-    /// The address GitHub attributes commits by.
-    pub fn commit_email(&self) -> String {
-        format!("{}+{}@users.noreply.github.com", self.id, self.login)
+    /// The address GitHub attributes commits by. `web_url`: an Enterprise Server has addresses of its own.
+    pub fn commit_email(&self, web_url: &str) -> String {
+        let host = url::Url::parse(web_url).ok().and_then(|url| url.domain().map(ToOwned::to_owned));
+        let host = host.filter(|host| host.contains('.')).unwrap_or_else(|| "github.com".to_owned());
+        format!("{}+{}@users.noreply.{host}", self.id, self.login)
     }
 }
 
@@ -207,6 +209,19 @@ impl Task {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commits_name_people_by_the_address_of_their_github() {
+        let maria = Requester { id: UserId(7), login: "maria".into() };
+        for (web_url, host) in [
+            ("https://github.com", "github.com"),
+            ("https://git.example.org", "git.example.org"),
+            ("http://127.0.0.1:8080", "github.com"),
+            ("http://localhost:8080", "github.com"),
+        ] {
+            assert_eq!(maria.commit_email(web_url), format!("7+maria@users.noreply.{host}"));
+        }
+    }
 
     #[test]
     fn a_task_moves_only_forward() {

@@ -1,14 +1,16 @@
-//! How often one address may try to sign in.
+//! How often one address may try to sign in, and how many connections it may hold.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::{HeaderMap, HeaderName};
 
 use crate::domain::ids::Millis;
 
 const PER_MINUTE: u32 = 30;
+/// GitHub itself sends from a handful of addresses, and is answered within milliseconds.
+const MAX_CONNECTIONS_OF_ONE: usize = 400;
 /// Addresses remembered at once; more begin anew.
 const MAX_ADDRESSES: usize = 10_000;
 
@@ -19,13 +21,59 @@ pub struct Peer(pub IpAddr);
 impl Peer {
     /// Behind a proxy on this machine or network, the address that the proxy saw: the last one in this header.
     pub fn client(self, headers: &HeaderMap, header: &HeaderName) -> Self {
-        let is_near = match self.0 {
-            IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
-            IpAddr::V6(address) => address.is_loopback() || address.is_unique_local(),
-        };
+        let is_near = self.is_near();
         let seen = headers.get_all(header).iter().next_back().and_then(|value| value.to_str().ok());
         let last = seen.and_then(|list| list.rsplit(',').next()).and_then(|text| text.trim().parse().ok());
         last.filter(|_| is_near).map_or(self, Self)
+    }
+}
+
+impl Peer {
+    /// On this machine or network: a proxy, most likely, that serves many.
+    fn is_near(self) -> bool {
+        match self.0 {
+            IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
+            IpAddr::V6(address) => address.is_loopback() || address.is_unique_local(),
+        }
+    }
+}
+
+/// Open connections by address: nobody holds all places (threat T27).
+#[derive(Debug, Clone, Default)]
+pub struct Connections(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+pub struct Connection {
+    of: Connections,
+    peer: Option<IpAddr>,
+}
+
+impl Connections {
+    /// `None`: this address has its share.
+    pub fn open(&self, peer: Peer) -> Option<Connection> {
+        if peer.is_near() {
+            return Some(Connection { of: self.clone(), peer: None });
+        }
+        let mut by_address = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = by_address.entry(peer.0).or_insert(0);
+        if *open >= MAX_CONNECTIONS_OF_ONE {
+            return None;
+        }
+        *open += 1;
+        Some(Connection { of: self.clone(), peer: Some(peer.0) })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let Some(peer) = self.peer else { return };
+        let mut by_address = self.of.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = by_address.get(&peer).map_or(0, |open| open.saturating_sub(1));
+        match open {
+            0 => by_address.remove(&peer),
+            open => by_address.insert(peer, open),
+        };
     }
 }
 
@@ -72,6 +120,20 @@ mod tests {
             (by("172.16.0.9", "fly-client-ip"), by("8.8.8.8", "fly-client-ip")),
             ("7.7.7.7".into(), "8.8.8.8".into())
         );
+    }
+
+    #[test]
+    fn one_address_holds_so_many_connections_and_a_proxy_nearby_more() {
+        let connections = Connections::default();
+        let [far, other, near] = ["8.8.8.8", "9.9.9.9", "10.0.0.1"].map(|text| Peer(text.parse().unwrap()));
+        let mut held: Vec<_> = (0..MAX_CONNECTIONS_OF_ONE).map(|_| connections.open(far).unwrap()).collect();
+        assert!(connections.open(far).is_none());
+        assert!(connections.open(other).is_some());
+        assert!((0..2 * MAX_CONNECTIONS_OF_ONE).all(|_| connections.open(near).is_some()));
+        held.pop();
+        assert!(connections.open(far).is_some());
+        drop(held);
+        assert!(connections.0.lock().unwrap().is_empty());
     }
 
     #[test]

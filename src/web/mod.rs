@@ -119,6 +119,7 @@ pub fn router(web: Arc<Web>) -> Router {
         .with_state(Arc::clone(&web));
     let clock = Arc::clone(&web.app.clock);
     let people = pages().layer(axum::middleware::from_fn_with_state(Arc::clone(&web), counted)).with_state(web);
+    let people = with_numbers(people, Arc::clone(&clock));
     with_security_headers(machines.merge(people), policy, https, clock)
 }
 
@@ -206,6 +207,19 @@ fn policy(analytics: Option<&url::Url>, forms: &[&str]) -> HeaderValue {
     HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
 }
 
+/// A panic is caught within, so that its lines have the number, too.
+fn with_numbers(router: Router, clock: Arc<dyn Clock>) -> Router {
+    let at = Arc::clone(&clock);
+    router
+        .layer(CatchPanicLayer::custom(move |_| after_panic(&*at)))
+        .layer(axum::middleware::from_fn_with_state(clock, page::numbered))
+}
+
+/// What it was is logged where it happened.
+fn after_panic(clock: &dyn Clock) -> Response {
+    page::refuse_with(&page::error_id(clock), StatusCode::INTERNAL_SERVER_ERROR)
+}
+
 fn with_security_headers(router: Router, policy: HeaderValue, https: bool, clock: Arc<dyn Clock>) -> Router {
     let mut headers: Vec<(HeaderName, HeaderValue)> = vec![
         (header::CONTENT_SECURITY_POLICY, policy),
@@ -217,8 +231,7 @@ fn with_security_headers(router: Router, policy: HeaderValue, https: bool, clock
     if https {
         headers.push((header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000")));
     }
-    let after_panic = move |_| page::refuse_with(&page::error_id(&*clock), StatusCode::INTERNAL_SERVER_ERROR);
-    let mut router = router.layer(CatchPanicLayer::custom(after_panic));
+    let mut router = router.layer(CatchPanicLayer::custom(move |_| after_panic(&*clock)));
     for (name, value) in headers {
         router = router.layer(SetResponseHeaderLayer::if_not_present(name, value));
     }

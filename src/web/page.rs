@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use askama::Template;
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Redirect, Response};
+use tracing::Instrument as _;
 
 use super::Web;
 use super::visitor::{Me, Visitor};
@@ -84,7 +87,7 @@ const NOTICES: [(&str, &str); 21] = [
     ("no-task", "It was not accepted; the thread says why."),
 ];
 
-/// A page, or a plain word that there is none now.
+/// A page. What is wrong with one that cannot be made is logged; the layer around it makes the answer.
 pub fn render(page: &impl Template) -> Response {
     match page.render() {
         Ok(html) => Html(html).into_response(),
@@ -116,9 +119,22 @@ pub fn fail(web: &Arc<Web>, error: &dyn std::error::Error) -> Response {
     refusal(&id, StatusCode::SERVICE_UNAVAILABLE)
 }
 
-/// By which an operator finds the line in the log.
+tokio::task_local! {
+    /// Of the request that is being answered.
+    static ERROR_ID: String;
+}
+
+/// By which an operator finds the lines in the log.
 pub fn error_id(clock: &dyn Clock) -> String {
-    clock.new_id().chars().rev().take(8).collect()
+    ERROR_ID.try_with(Clone::clone).unwrap_or_else(|_| clock.new_id().chars().rev().take(8).collect())
+}
+
+/// Gives a request its number: it stands in every line that is logged on the way to the answer, and in the answer if
+/// something goes wrong.
+pub async fn numbered(State(clock): State<Arc<dyn Clock>>, request: Request, next: Next) -> Response {
+    let id = error_id(&*clock);
+    let span = tracing::info_span!("request", error_id = id);
+    ERROR_ID.scope(id, next.run(request)).instrument(span).await
 }
 
 pub fn refuse_with(id: &str, status: StatusCode) -> Response {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_http::add_extension::AddExtension;
 
-use super::limits::Peer;
+use super::limits::{Connections, Peer};
 
 /// From the connection to the end of its first request's head.
 const FIRST_HEAD: Duration = Duration::from_secs(5);
@@ -59,7 +59,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     builder.timer(TokioTimer::new()).header_read_timeout(NEXT_HEAD).keep_alive(true);
     let graceful = GracefulShutdown::new();
     let (connections, over) = (TaskTracker::new(), CancellationToken::new());
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let (places, open_connections) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Connections::default());
     loop {
         // After the stop none is taken that would be cut off: whoever listens next takes it.
         let accepted = tokio::select! {
@@ -83,6 +83,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
                 continue;
             }
         };
+        let Some(open) = open_connections.open(peer) else { continue };
         // Answers are small: waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
         let heard = CancellationToken::new();
@@ -98,7 +99,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
                 () = hears_nothing(heard) => tracing::debug!("a connection brought no request in time"),
                 () = over.cancelled() => {}
             }
-            drop(place);
+            drop((open, place));
         });
     }
     drop(listener);

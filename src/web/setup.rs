@@ -12,9 +12,9 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use tokio_util::sync::CancellationToken;
 
-use super::page::{Frame, error_id, refuse, refuse_with, render, then};
+use super::page::{Frame, error_id, fail, refuse_with, render, then};
 use super::visitor::Visitor;
-use super::{Web, assets, health, with_security_headers};
+use super::{Web, assets, health, with_numbers, with_security_headers};
 use crate::app::setup::{Setup, SetupError};
 use crate::domain::delivery::WEBHOOK_PATH;
 use crate::domain::listing::InstallationLine;
@@ -72,7 +72,7 @@ pub fn setup_router(setup: Arc<Setup>, made: CancellationToken) -> Router {
         .route("/readyz", get(health::alive))
         .fallback(nothing)
         .with_state(web);
-    with_security_headers(router, headers, https, clock)
+    with_security_headers(with_numbers(router, Arc::clone(&clock)), headers, https, clock)
 }
 
 async fn not_yet() -> Response {
@@ -164,12 +164,16 @@ pub async fn next(State(web): State<Arc<Web>>, visitor: Visitor) -> Response {
     if is_installed && !is_operator {
         return then("/", "later");
     }
-    let Ok(slug) = web.app.handle().await else { return refuse(&web, StatusCode::SERVICE_UNAVAILABLE) };
+    let about = match web.app.github.about_app().await {
+        Ok(about) => about,
+        Err(error) => return fail(&web, &error),
+    };
+    let its_page = about.html_url.unwrap_or_else(|| format!("{}/apps/{}", web.app.github.web_url(), about.slug));
     let reached_at = web.app.store.last_delivery_at().await.ok().flatten();
     render(&NextPage {
         frame: Frame::of(&web, &visitor).await,
-        install_url: format!("{}/apps/{slug}/installations/new", web.app.github.web_url()),
-        slug,
+        install_url: format!("{its_page}/installations/new"),
+        slug: about.slug,
         reached_at: reached_at.map(|at| at.for_people()),
         is_installed,
     })

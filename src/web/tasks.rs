@@ -10,8 +10,9 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::Web;
-use super::page::{Frame, refuse, render};
+use super::page::{Frame, fail, refuse, render};
 use super::visitor::Visitor;
+use crate::app::StoreError;
 use crate::app::access::Unknown;
 use crate::domain::ids::RepositoryId;
 use crate::domain::listing::TaskFilter;
@@ -151,8 +152,10 @@ pub async fn list(
         let _place = if filter.needs_search() { web.searches.acquire().await.ok() } else { None };
         seen(&web, &visitor, &filter, before).await
     };
-    let Ok(Ok((rows, next))) = tokio::time::timeout(PATIENCE, found).await else {
-        return refuse(&web, StatusCode::SERVICE_UNAVAILABLE);
+    let (rows, next) = match tokio::time::timeout(PATIENCE, found).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(Unknown)) => return refuse(&web, StatusCode::SERVICE_UNAVAILABLE),
+        Err(_) => return fail(&web, &StoreError::Silent),
     };
     let finished = Outcome::ALL.into_iter().map(TaskState::Finished);
     let states = [TaskState::Queued, TaskState::Running].into_iter().chain(finished);

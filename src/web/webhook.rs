@@ -13,6 +13,7 @@ use sha2::Sha256;
 use super::Web;
 use super::body::BodyError;
 use super::page::error_id;
+use crate::app::StoreError;
 use crate::app::receive::Received;
 use crate::domain::delivery::Delivery;
 use crate::domain::ids::DeliveryId;
@@ -22,11 +23,24 @@ use crate::domain::text::cut_marked;
 /// GitHub waits ten seconds; an answer that is later than this would count as failed anyway.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
-type Answer = (StatusCode, &'static str);
+/// What GitHub is told where a delivery is not taken.
+struct Refusal {
+    status: StatusCode,
+    text: &'static str,
+    /// For the operator.
+    cause: Option<Arc<StoreError>>,
+}
 
-const STORED: Answer = (StatusCode::ACCEPTED, "stored\n");
-const BAD_SIGNATURE: Answer = (StatusCode::UNAUTHORIZED, "bad or absent signature\n");
-const UNAVAILABLE: Answer = (StatusCode::SERVICE_UNAVAILABLE, "not stored, send it again\n");
+const BAD_SIGNATURE: Refusal = refusal(StatusCode::UNAUTHORIZED, "bad or absent signature");
+const NO_ROOM: Refusal = refusal(StatusCode::SERVICE_UNAVAILABLE, "too many large ones at once, send it again");
+
+const fn refusal(status: StatusCode, text: &'static str) -> Refusal {
+    Refusal { status, text, cause: None }
+}
+
+fn not_stored(cause: Option<Arc<StoreError>>) -> Refusal {
+    Refusal { status: StatusCode::SERVICE_UNAVAILABLE, text: "not stored, send it again", cause }
+}
 
 struct Headers {
     id: DeliveryId,
@@ -37,54 +51,53 @@ struct Headers {
 
 pub async fn receive(State(web): State<Arc<Web>>, request: Request) -> Response {
     let delivery = request.headers().get("x-github-delivery").and_then(|id| id.to_str().ok()).map(ToOwned::to_owned);
-    let (status, text) = answer(&web, request).await;
+    let answer = answer(&web, request).await;
+    let status = answer.as_ref().map_or_else(|refusal| refusal.status, |()| StatusCode::ACCEPTED);
     metrics::counter!("hireling_webhooks_total", "status" => status.as_str().to_owned()).increment(1);
-    if status.is_success() {
-        return (status, text).into_response();
-    }
+    let Err(Refusal { text, cause, .. }) = answer else { return (status, "stored\n").into_response() };
     // What GitHub shows of the answer leads to the line in the log.
     let id = error_id(&*web.app.clock);
     let delivery = delivery.map(|id| cut_marked(&id, 100)).unwrap_or_default();
-    match status.is_server_error() {
-        true => {
-            tracing::warn!(error_id = id, delivery.id = delivery, answer = text.trim_end(), "a delivery was not taken")
+    match cause {
+        Some(cause) => {
+            let error = &*cause as &dyn std::error::Error;
+            tracing::error!(error_id = id, delivery.id = delivery, error, "a delivery could not be stored");
         }
-        false => {
-            // Anybody can send these: they must not fill the log.
-            tracing::debug!(error_id = id, delivery.id = delivery, answer = text.trim_end(), "a delivery was refused")
+        None if status.is_server_error() => {
+            tracing::warn!(error_id = id, delivery.id = delivery, answer = text, "a delivery was not taken");
         }
+        // Anybody can send these: they must not fill the log.
+        None => tracing::debug!(error_id = id, delivery.id = delivery, answer = text, "a delivery was refused"),
     }
-    (status, format!("{}; error {id}\n", text.trim_end())).into_response()
+    (status, format!("{text}; error {id}\n")).into_response()
 }
 
-async fn answer(web: &Web, request: Request) -> Answer {
+async fn answer(web: &Web, request: Request) -> Result<(), Refusal> {
     let (parts, body) = request.into_parts();
-    let headers = match read_headers(&parts.headers) {
-        Ok(headers) => headers,
-        Err(answer) => return answer,
-    };
+    let headers = read_headers(&parts.headers)?;
     let mut signers = Signers::new(&web.webhook_secrets);
     let held = match web.bodies.read(body, headers.length, |piece| signers.update(piece)).await {
         Ok(held) => held,
-        Err(BodyError::TooLarge) => return (StatusCode::PAYLOAD_TOO_LARGE, "more than 25 MiB\n"),
-        Err(BodyError::Broken) => return (StatusCode::REQUEST_TIMEOUT, "the body did not arrive\n"),
-        Err(BodyError::NoRoom) => return UNAVAILABLE,
+        Err(BodyError::TooLarge) => return Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, "more than 25 MiB")),
+        Err(BodyError::Broken) => return Err(refusal(StatusCode::REQUEST_TIMEOUT, "the body did not arrive")),
+        Err(BodyError::NoRoom) => return Err(NO_ROOM),
     };
     if !signers.verify(&headers.signature) {
-        return BAD_SIGNATURE;
+        return Err(BAD_SIGNATURE);
     }
     let delivery = Delivery { id: headers.id, event: headers.event, body: held.bytes.clone() };
     match tokio::time::timeout(STORE_TIMEOUT, web.app.receive(&delivery)).await {
         Ok(Received::Taken(code)) => {
             tracing::debug!(delivery.id = %delivery.id, event = %delivery.event, code = ?code, "received");
-            STORED
+            Ok(())
         }
-        Ok(Received::NotJson) => (StatusCode::BAD_REQUEST, "the body is not a JSON object\n"),
-        Ok(Received::Unavailable) | Err(_) => UNAVAILABLE,
+        Ok(Received::NotJson) => Err(refusal(StatusCode::BAD_REQUEST, "the body is not a JSON object")),
+        Ok(Received::Unavailable(cause)) => Err(not_stored(cause)),
+        Err(_) => Err(not_stored(Some(Arc::new(StoreError::Silent)))),
     }
 }
 
-fn read_headers(headers: &HeaderMap) -> Result<Headers, Answer> {
+fn read_headers(headers: &HeaderMap) -> Result<Headers, Refusal> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let word = |name: &str, max: usize| {
         text(name).filter(|value| {
@@ -92,13 +105,13 @@ fn read_headers(headers: &HeaderMap) -> Result<Headers, Answer> {
         })
     };
     let (Some(id), Some(event)) = (word("x-github-delivery", 100), word("x-github-event", 64)) else {
-        return Err((StatusCode::BAD_REQUEST, "X-GitHub-Delivery or X-GitHub-Event is missing\n"));
+        return Err(refusal(StatusCode::BAD_REQUEST, "X-GitHub-Delivery or X-GitHub-Event is missing"));
     };
     let kind = text(header::CONTENT_TYPE.as_str()).unwrap_or("").to_ascii_lowercase();
     if kind.starts_with("application/x-www-form-urlencoded") || kind.starts_with("multipart/form-data") {
-        return Err((
+        return Err(refusal(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "form-encoded: set the App's webhook content type to application/json\n",
+            "form-encoded: set the App's webhook content type to application/json",
         ));
     }
     let signature = text("x-hub-signature-256").and_then(|value| value.strip_prefix("sha256="));

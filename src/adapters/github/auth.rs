@@ -109,6 +109,8 @@ struct Minted {
 pub struct AboutApp {
     /// Its name in addresses; its login is this with `[bot]` behind.
     pub slug: String,
+    /// Its page; an Enterprise Server has it elsewhere than github.com.
+    pub html_url: Option<String>,
     /// Level by name.
     #[serde(default)]
     pub permissions: BTreeMap<String, String>,

@@ -5,7 +5,7 @@ use http::header;
 use serde::Deserialize;
 use url::Url;
 
-use super::{GitHub, Place, Result, Scope};
+use super::{GitHub, Place, Result, Scope, figures};
 use crate::domain::attachment::{MAX_ATTACHMENT_BYTES, asset_name};
 use crate::domain::ids::IssueNumber;
 use crate::domain::secret::Secret;
@@ -98,7 +98,10 @@ impl GitHub {
             if let Some(token) = token.take() {
                 request = request.bearer_auth(token.expose());
             }
-            let response = request.send().await.ok()?;
+            let response = request.send().await;
+            let answer = response.as_ref().ok().map(|response| (response.status(), response.headers()));
+            figures::count(&http::Method::GET, answer, self.clock.now());
+            let response = response.ok()?;
             if response.status().is_success() {
                 return Some(response);
             }

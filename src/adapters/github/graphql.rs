@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{GitHub, GitHubError, MAX_ANSWER_BYTES, Place, Result, Scope, error};
+use super::{GitHub, GitHubError, MAX_ANSWER_BYTES, Place, Result, Scope, error, figures};
 use crate::domain::ids::Millis;
 use crate::domain::secret::Secret;
 use crate::domain::text::cut_marked;
@@ -73,17 +73,10 @@ impl GitHub {
     }
 
     async fn graphql_once<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T> {
-        let unavailable = |error: reqwest::Error| GitHubError::Unavailable(error::describe(&error.without_url()));
-        let mut response = request.send().await.map_err(unavailable)?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(unavailable)? {
-            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-                return Err(GitHubError::Unavailable("an answer that is too long".to_owned()));
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let read = read(request).await;
         let now = self.clock.now();
+        figures::count(&Method::POST, read.as_ref().ok().map(|(status, headers, _)| (*status, headers)), now);
+        let (status, headers, body) = read?;
         if status != StatusCode::OK {
             return Err(error::of_answer(status, &headers, &body, now));
         }
@@ -95,6 +88,21 @@ impl GitHub {
             None => serde_json::from_value(answer.data).map_err(unreadable),
         }
     }
+}
+
+/// Sends, and reads the whole answer.
+async fn read(request: reqwest::RequestBuilder) -> Result<(StatusCode, HeaderMap, Vec<u8>)> {
+    let unavailable = |error: reqwest::Error| GitHubError::Unavailable(error::describe(&error.without_url()));
+    let mut response = request.send().await.map_err(unavailable)?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(unavailable)? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(GitHubError::Unavailable("an answer that is too long".to_owned()));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok((status, headers, body))
 }
 
 fn of_error(error: &GraphQlError, now: Millis) -> GitHubError {

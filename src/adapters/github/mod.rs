@@ -9,6 +9,7 @@ mod commits;
 mod deliveries;
 mod downloads;
 mod error;
+mod figures;
 mod graphql;
 mod issues;
 mod manifest;
@@ -224,8 +225,10 @@ impl GitHub {
                 .crab
                 .build_request(builder, body)
                 .map_err(|error| GitHubError::Unavailable(format!("the call cannot be built: {error}")))?;
-            let response =
-                self.crab.execute(request).await.map_err(|error| GitHubError::Unavailable(error::describe(&error)))?;
+            let response = self.crab.execute(request).await.map_err(|error| {
+                figures::count(&method, None, self.clock.now());
+                GitHubError::Unavailable(error::describe(&error))
+            })?;
             let (parts, stream) = response.into_parts();
             let moved = matches!(parts.status.as_u16(), 301 | 302 | 307 | 308);
             let location = parts.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
@@ -233,12 +236,11 @@ impl GitHub {
                 path = next;
                 continue;
             }
-            let body = Limited::new(stream, MAX_ANSWER_BYTES)
-                .collect()
-                .await
-                .map_err(|error| GitHubError::Unavailable(format!("the answer broke off: {error}")))?
-                .to_bytes();
-            count(&method, &parts);
+            let body = Limited::new(stream, MAX_ANSWER_BYTES).collect().await;
+            let answer = body.is_ok().then_some((parts.status, &parts.headers));
+            figures::count(&method, answer, self.clock.now());
+            let body =
+                body.map_err(|error| GitHubError::Unavailable(format!("the answer broke off: {error}")))?.to_bytes();
             // A 202 is "later", but where a delivery is asked for again.
             let is_later = parts.status == StatusCode::ACCEPTED && !path.ends_with("/attempts");
             if parts.status.is_success() && !is_later {
@@ -259,17 +261,6 @@ impl GitHub {
         let base = self.api_url.path().trim_end_matches('/');
         let path = link.path().strip_prefix(base)?;
         Some(link.query().map_or(path.to_owned(), |query| format!("{path}?{query}")))
-    }
-}
-
-/// GitHub tells with each answer what is left of the hour; the secondary limits it never tells.
-fn count(method: &Method, answer: &http::response::Parts) {
-    let text = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
-    let (method, status) = (method.to_string(), answer.status.as_str().to_owned());
-    metrics::counter!("hireling_github_calls_total", "method" => method, "status" => status).increment(1);
-    let remaining: Option<f64> = text("x-ratelimit-remaining").and_then(|left| left.parse().ok());
-    if let (Some(left), Some(resource)) = (remaining, text("x-ratelimit-resource")) {
-        metrics::gauge!("hireling_github_remaining", "resource" => resource.to_owned()).set(left);
     }
 }
 

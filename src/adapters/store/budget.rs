@@ -68,14 +68,18 @@ impl Store {
             .bind(minute - 1)
             .fetch_one(&mut *conn)
             .await?;
-            let hour: i64 = sqlx::query_scalar(
-                "SELECT CAST(coalesce(sum(writes), 0) AS BIGINT) FROM write_budget WHERE installation_id = $1 AND minute >= $2",
+            let (hour, oldest): (i64, i64) = sqlx::query_as(
+                "SELECT CAST(coalesce(sum(writes), 0) AS BIGINT), coalesce(min(minute), $2) FROM write_budget \
+                 WHERE installation_id = $1 AND minute >= $2",
             )
             .bind(installation.0)
             .bind(minute - 60)
             .fetch_one(&mut *conn)
             .await?;
-            if recent >= per_minute || hour >= per_hour {
+            if hour >= per_hour {
+                // Before that nothing is free.
+                Verdict::WaitUntil(Millis((oldest + 61) * 60_000))
+            } else if recent >= per_minute {
                 Verdict::WaitUntil(Millis((minute + 1) * 60_000))
             } else {
                 sqlx::query(

@@ -73,8 +73,8 @@ pub struct PendingDelivery {
     pub event: String,
     pub received_at: Millis,
     pub attempts: i64,
-    /// Repository and issue, as far as it belongs to any.
-    pub thread: (i64, i64),
+    /// Installation, repository and issue, as far as it belongs to any: those of one are decided in turn.
+    pub thread: (i64, i64, i64),
     pub body: Vec<u8>,
 }
 
@@ -102,6 +102,7 @@ row!(PendingRow {
     event: String,
     received_at: i64,
     attempts: i64,
+    installation_id: Option<i64>,
     repository_id: Option<i64>,
     issue_number: Option<i64>,
     body: Option<Vec<u8>>,
@@ -237,7 +238,11 @@ impl Store {
                     event: row.event,
                     received_at: Millis(row.received_at),
                     attempts: row.attempts,
-                    thread: (row.repository_id.unwrap_or(0), row.issue_number.unwrap_or(0)),
+                    thread: (
+                        row.installation_id.unwrap_or(0),
+                        row.repository_id.unwrap_or(0),
+                        row.issue_number.unwrap_or(0),
+                    ),
                     body,
                 }),
                 // One row that nobody can read must not hold up the others.
@@ -284,7 +289,7 @@ impl Store {
 
     /// Gives claimed deliveries back, but for those that were decided or put off meanwhile. `claimed`: row, and until when.
     pub async fn give_back_deliveries(&self, claimed: &[(i64, Millis)], due_at: Millis) -> Result<()> {
-        let sql = "UPDATE deliveries SET decide_at = $3 WHERE seq = $1 AND decide_at = $2";
+        let sql = "UPDATE deliveries SET decide_at = $3, attempts = attempts - 1 WHERE seq = $1 AND decide_at = $2";
         self.give_back(sql, claimed, due_at).await
     }
 

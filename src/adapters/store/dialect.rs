@@ -58,14 +58,15 @@ macro_rules! claim_queued {
     };
 }
 
-/// A running task whose lease is over. Without an owner it was handed back; with one, its worker died.
+/// A running task whose lease is over. Without an owner it was handed back; with another one, that worker died; this one
+/// itself lost it while the database was away.
 macro_rules! claim_expired {
     ($now:literal, $lock:literal) => {
         concat!(
             "UPDATE tasks SET lease_until = ",
             $now,
             " + $2, fence = fence + 1,",
-            " deaths = deaths + CASE WHEN lease_owner IS NULL THEN 0 ELSE 1 END, lease_owner = $1",
+            " deaths = deaths + CASE WHEN lease_owner IS NULL OR lease_owner = $1 THEN 0 ELSE 1 END, lease_owner = $1",
             " WHERE seq = (SELECT seq FROM tasks WHERE state = 'running' AND lease_until < ",
             $now,
             " ORDER BY lease_until LIMIT 1 ",
@@ -99,7 +100,7 @@ macro_rules! claim_pending {
             "  AND (e.decide_at > $1 OR e.decide_at > d.decide_at) AND e.action <> 'synchronize')",
             " ORDER BY d.decide_at, d.seq LIMIT 64 ",
             $lock,
-            ") RETURNING seq, guid, meaning, event, received_at, attempts, repository_id, issue_number, body"
+            ") RETURNING seq, guid, meaning, event, received_at, attempts, installation_id, repository_id, issue_number, body"
         )
     };
 }

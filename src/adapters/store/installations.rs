@@ -58,12 +58,13 @@ impl Store {
         Ok(())
     }
 
-    /// Accounts that have or had this App, with their names and what is noted of them.
+    /// Accounts that have or had this App, with their names and what is noted of them; also those of which an earlier
+    /// version did not note whose they are.
     pub async fn installations_of(&self, app_id: i64) -> Result<Vec<(InstallationId, String, InstallationState)>> {
         let rows: Vec<(i64, String, bool, bool)> = read!(self, |pool| {
             sqlx::query_as(
                 "SELECT id, account, suspended_at IS NOT NULL, deleted_at IS NOT NULL FROM installations \
-                 WHERE app_id = $1 ORDER BY id",
+                 WHERE app_id = $1 OR app_id IS NULL ORDER BY id",
             )
             .bind(app_id)
             .fetch_all(pool)

@@ -29,11 +29,14 @@ mod runs;
 mod sessions;
 mod snapshots;
 mod spending;
+mod stops;
 mod tasks;
 
 use std::sync::Arc;
 
 use sqlx::{PgPool, SqlitePool};
+
+use crate::domain::ids::Millis;
 
 pub use admission::{Admission, Admit, Limits};
 pub use budget::{Purpose, Verdict};
@@ -188,6 +191,14 @@ impl Store {
         }
     }
 
+    /// The time by the clock that all processes share; `None`: there is no other process.
+    pub async fn shared_time(&self) -> Result<Option<Millis>> {
+        let Db::Pg(pool) = &self.db else { return Ok(None) };
+        let at: i64 =
+            sqlx::query_scalar("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint").fetch_one(pool).await?;
+        Ok(Some(Millis(at)))
+    }
+
     /// One cheap question, to see whether the database answers.
     pub async fn ping(&self) -> Result<()> {
         read!(self, |pool| sqlx::query("SELECT 1").execute(pool).await.map(|_| ()))?;
@@ -195,7 +206,7 @@ impl Store {
     }
 
     /// One small row, to see whether anything can be stored.
-    pub async fn try_to_write(&self, now: crate::domain::ids::Millis) -> Result<()> {
+    pub async fn try_to_write(&self, now: Millis) -> Result<()> {
         write!(self, |pool| {
             sqlx::query(
                 "INSERT INTO done_through (name, at) VALUES ('written', $1) \

@@ -17,6 +17,12 @@ const SECRETS_OF_INSTALLATION: [&str; 2] = [
     "DELETE FROM connectors WHERE owner_kind = 'installation' AND owner_id = $1",
 ];
 
+const OF_REPOSITORY: [&str; 3] = [
+    "DELETE FROM policies WHERE repository_id = $1",
+    "DELETE FROM monthly_spending WHERE scope = 'repository' AND id = $1",
+    "DELETE FROM thread_stops WHERE repository_id = $1",
+];
+
 /// What can be forgotten piece by piece, in the order of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Old {
@@ -113,6 +119,13 @@ impl Store {
                 ),
                 ("DELETE FROM missed_deliveries WHERE sent_at < $1", before.0),
                 ("DELETE FROM audit_log WHERE action = 'used a key' AND at < $1", before.0),
+                // One that holds for nothing that is known any more.
+                (
+                    "DELETE FROM policies WHERE looked_at < $1 AND repository_id NOT IN (SELECT repository_id FROM tasks) \
+                     AND repository_id NOT IN (SELECT repository_id FROM deliveries WHERE repository_id IS NOT NULL)",
+                    before.0,
+                ),
+                ("DELETE FROM thread_stops WHERE written_at < $1", before.0),
                 ("DELETE FROM daily_commands WHERE day < $1", before.day()),
                 ("DELETE FROM monthly_spending WHERE month < $1", before.month()),
             ] {
@@ -147,7 +160,7 @@ impl Store {
         })?)
     }
 
-    /// Tasks of an account that are not over.
+    /// Tasks of an account that are not over, but for those that a newer version wrote: they are left to it.
     pub async fn open_tasks_of(&self, id: InstallationId) -> Result<Vec<Task>> {
         let rows: Vec<TaskRow> = read!(self, |pool| {
             sqlx::query_as(concat!(
@@ -162,31 +175,57 @@ impl Store {
             .fetch_all(pool)
             .await
         })?;
-        rows.into_iter().map(TaskRow::task).collect()
+        let readable = |row: TaskRow| match row.task() {
+            Ok(task) => Some(task),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a task of an account that left is not stopped here"
+                );
+                None
+            }
+        };
+        Ok(rows.into_iter().filter_map(readable).collect())
     }
 
-    /// Accounts that took the App away, or had it suspended, before a moment.
+    /// Accounts that took the App away, or had it suspended, before a moment, and for which nothing runs any more.
     pub async fn gone_since_before(&self, before: Millis) -> Result<Vec<(InstallationId, String)>> {
         let rows: Vec<(i64, String)> = read!(self, |pool| {
-            sqlx::query_as("SELECT id, account FROM installations WHERE deleted_at < $1 OR suspended_at < $1")
-                .bind(before.0)
-                .fetch_all(pool)
-                .await
+            sqlx::query_as(
+                "SELECT i.id, i.account FROM installations i WHERE (i.deleted_at < $1 OR i.suspended_at < $1) \
+                 AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.installation_id = i.id AND t.state = 'queued') \
+                 AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.installation_id = i.id AND t.state = 'running')",
+            )
+            .bind(before.0)
+            .fetch_all(pool)
+            .await
         })?;
         Ok(rows.into_iter().map(|(id, account)| (InstallationId(id), account)).collect())
     }
 
+    /// Repositories that this account alone has had.
+    async fn repositories_of(&self, id: InstallationId) -> Result<Vec<i64>> {
+        Ok(read!(self, |pool| {
+            sqlx::query_scalar(
+                "SELECT repository_id FROM tasks WHERE installation_id = $1 \
+                 UNION SELECT repository_id FROM deliveries WHERE installation_id = $1 AND repository_id IS NOT NULL \
+                 EXCEPT SELECT repository_id FROM tasks WHERE installation_id <> $1 \
+                 EXCEPT SELECT repository_id FROM deliveries WHERE installation_id <> $1",
+            )
+            .bind(id.0)
+            .fetch_all(pool)
+            .await
+        })?)
+    }
+
     /// Erases everything about an account that is gone: tasks with all that hangs on them, deliveries, policies, effects.
     pub async fn erase_installation(&self, id: InstallationId) -> Result<()> {
-        let of_repositories = [
-            "DELETE FROM policies WHERE repository_id IN (SELECT repository_id FROM tasks WHERE installation_id = $1) \
-             AND repository_id NOT IN (SELECT repository_id FROM tasks WHERE installation_id <> $1)",
-            "DELETE FROM monthly_spending WHERE scope = 'repository' \
-             AND id IN (SELECT repository_id FROM tasks WHERE installation_id = $1) \
-             AND id NOT IN (SELECT repository_id FROM tasks WHERE installation_id <> $1)",
-        ];
-        for sql in of_repositories {
-            write!(self, |pool| sqlx::query(sql).bind(id.0).execute(pool).await.map(|_| ()))?;
+        for repository in self.repositories_of(id).await? {
+            in_tx!(self, |conn| {
+                for sql in OF_REPOSITORY {
+                    sqlx::query(sql).bind(repository).execute(&mut *conn).await?;
+                }
+            });
         }
         // Runs, logs, grants, spending, messages and conversations go with their task.
         let large = [
@@ -222,11 +261,8 @@ impl Store {
             for sql in SECRETS_OF_INSTALLATION {
                 sqlx::query(sql).bind(id.0).execute(&mut *conn).await?;
             }
-            sqlx::query("DELETE FROM audit_log WHERE action = 'used a key' AND about LIKE '%, of installation ' || $1")
-                .bind(id.0.to_string())
-                .execute(&mut *conn)
-                .await?;
             for sql in [
+                "DELETE FROM audit_log WHERE installation_id = $1 AND action = 'used a key'",
                 "DELETE FROM write_budget WHERE installation_id = $1",
                 // Last: until then the next round goes on.
                 "DELETE FROM installations WHERE id = $1 AND (deleted_at IS NOT NULL OR suspended_at IS NOT NULL)",

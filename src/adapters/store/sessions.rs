@@ -3,7 +3,8 @@
 use super::rows::row;
 use super::{Result, Store, in_tx, read, write};
 use crate::domain::ids::{Millis, UserId};
-use crate::domain::listing::AuditLine;
+use crate::domain::key::KeyOwner;
+use crate::domain::listing::{AuditLine, Deed, Deeds};
 use crate::domain::person::{IDLE, LONGEST, Session};
 
 macro_rules! session_columns {
@@ -13,7 +14,7 @@ macro_rules! session_columns {
 }
 
 row!(SessionRow { id: String, user_id: i64, client: String, created_at: i64, used_at: i64 });
-row!(AuditRow { at: i64, action: String, about: String });
+row!(AuditRow { at: i64, action: String, about: String, login: Option<String> });
 
 impl SessionRow {
     fn session(self) -> (UserId, Session) {
@@ -118,31 +119,41 @@ impl Store {
         Ok(())
     }
 
-    /// Notes who did what. `about` holds no secret.
-    pub async fn audit(&self, user: Option<UserId>, action: &str, about: &str, now: Millis) -> Result<()> {
+    /// Notes who did what.
+    pub async fn audit(&self, deed: &Deed<'_>, now: Millis) -> Result<()> {
         write!(self, |pool| {
-            sqlx::query("INSERT INTO audit_log (at, user_id, action, about) VALUES ($1, $2, $3, $4)")
-                .bind(now.0)
-                .bind(user.map(|user| user.0))
-                .bind(action)
-                .bind(about)
-                .execute(pool)
-                .await
-                .map(|_| ())
+            sqlx::query(
+                "INSERT INTO audit_log (at, user_id, installation_id, action, about) VALUES ($1, $2, $3, $4, $5)",
+            )
+            .bind(now.0)
+            .bind(deed.by.map(|user| user.0))
+            .bind(deed.account.map(|id| id.0))
+            .bind(deed.action)
+            .bind(deed.about)
+            .execute(pool)
+            .await
+            .map(|_| ())
         })?;
         Ok(())
     }
 
-    /// What a person did, newest first.
-    pub async fn audit_of(&self, user: UserId, limit: i64) -> Result<Vec<AuditLine>> {
+    /// What a person did, or, for an account, what anybody did; newest first.
+    pub async fn audit_of(&self, whose: KeyOwner, deeds: Deeds, limit: i64) -> Result<Vec<AuditLine>> {
+        let sql = match whose {
+            KeyOwner::Person(_) => {
+                "SELECT a.at, a.action, a.about, NULL AS login FROM audit_log a \
+                 WHERE a.user_id = $1 AND (a.action = 'used a key') = $2 ORDER BY a.seq DESC LIMIT $3"
+            }
+            KeyOwner::Installation(_) => {
+                "SELECT a.at, a.action, a.about, u.login FROM audit_log a LEFT JOIN users u ON u.id = a.user_id \
+                 WHERE a.installation_id = $1 AND (a.action = 'used a key') = $2 ORDER BY a.seq DESC LIMIT $3"
+            }
+        };
         let rows: Vec<AuditRow> = read!(self, |pool| {
-            sqlx::query_as("SELECT at, action, about FROM audit_log WHERE user_id = $1 ORDER BY seq DESC LIMIT $2")
-                .bind(user.0)
-                .bind(limit)
-                .fetch_all(pool)
-                .await
+            sqlx::query_as(sql).bind(whose.id()).bind(deeds == Deeds::Uses).bind(limit).fetch_all(pool).await
         })?;
-        let line = |row: AuditRow| AuditLine { at: Millis(row.at), action: row.action, about: row.about };
+        let line =
+            |row: AuditRow| AuditLine { at: Millis(row.at), by: row.login, action: row.action, about: row.about };
         Ok(rows.into_iter().map(line).collect())
     }
 

@@ -361,14 +361,18 @@ impl Store {
         })?)
     }
 
-    /// Since when the task that has waited longest is queued, of those that could run: not behind another of their thread.
-    pub async fn oldest_queued(&self) -> Result<Option<Millis>> {
+    /// Since when the task that has waited longest is queued, of those that could run: not behind another of their thread,
+    /// and not of an account that GitHub asked to leave alone.
+    pub async fn oldest_queued(&self, now: Millis) -> Result<Option<Millis>> {
         let at: Option<i64> = read!(self, |pool| {
             sqlx::query_scalar(
                 "SELECT t.created_at FROM tasks t WHERE t.state = 'queued' AND NOT EXISTS \
                  (SELECT 1 FROM tasks o WHERE o.repository_id = t.repository_id AND o.issue_number = t.issue_number \
-                 AND o.state IN ('queued', 'running') AND o.seq < t.seq) ORDER BY t.seq LIMIT 1",
+                 AND o.state IN ('queued', 'running') AND o.seq < t.seq) AND NOT EXISTS \
+                 (SELECT 1 FROM installations b WHERE b.id = t.installation_id AND b.blocked_until > $1) \
+                 ORDER BY t.seq LIMIT 1",
             )
+            .bind(now.0)
             .fetch_optional(pool)
             .await
         })?;

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::{Case, Hindrance};
 use crate::adapters::store::Asked;
-use crate::app::App;
 use crate::app::signals::Topic;
+use crate::app::{App, StoreError};
 use crate::domain::command::Options;
 use crate::domain::effect::{Effect, Reaction};
 use crate::domain::reply::{self, AgentLine, ConfigLine};
-use crate::domain::task::{Outcome, Task};
+use crate::domain::task::{NewTask, Outcome, Task};
 use crate::domain::text::duration;
 
 /// Tasks and deliveries shown by `status` and `why`.
@@ -187,11 +187,25 @@ impl App {
         Ok(reply::why(&ledger))
     }
 
+    /// Deliveries come in any order: what stops a command may have been decided before it (fault F41).
+    pub(super) async fn stop_overtaken(&self, case: &Case<'_>, tasks: &[NewTask]) -> Result<(), StoreError> {
+        let written_at = case.writing.written_at;
+        let Some(by) = self.store.stopped_after(case.thread, written_at).await? else { return Ok(()) };
+        let asked = Asked { by: &by, written_at, now: case.now };
+        for task in tasks {
+            if let Some(task) = self.store.task(&task.id).await? {
+                self.stop_task(&task, &asked, &cancelled_in_queue(&task, &by)).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Stops what is queued or running on the thread, and the sandboxes that were kept.
     pub(super) async fn cancel(&self, case: &Case<'_>) -> Result<Cancelled, Hindrance> {
         let by = &case.sender.login;
         let thread = case.thread;
         let asked = Asked { by, written_at: case.writing.written_at, now: case.now };
+        self.store.note_stop(thread, by, asked.written_at).await?;
         let mut stopped = 0;
         for task in self.store.open_tasks(thread.repository, thread.issue).await? {
             // What was asked for later goes on.

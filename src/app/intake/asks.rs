@@ -123,6 +123,7 @@ impl App {
 
     /// What waits on a thread that is closed is not begun.
     async fn close(&self, pending: &PendingDelivery, thread: &Thread, by: &str, at: Millis) -> Result<(), Hindrance> {
+        self.store.note_stop(thread, by, at).await?;
         let tasks = self.store.tasks_of_thread(thread.repository, thread.issue, LOOK_BACK).await?;
         let waiting =
             tasks.into_iter().filter(|task| task.state == TaskState::Queued && task.triggered_at <= at).collect();

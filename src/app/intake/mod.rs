@@ -265,6 +265,9 @@ impl App {
                 {
                     tracing::warn!(error = &error as &dyn std::error::Error, "an installation was not noted");
                 }
+                if let Err(error) = self.stop_overtaken(case, &plan.tasks).await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a task was not stopped that came late");
+                }
                 metrics::counter!("hireling_deliveries_total", "decision" => code.name()).increment(1);
                 metrics::counter!("hireling_tasks_accepted_total").increment(plan.tasks.len() as u64);
                 tracing::info!(repo = %case.thread.name, issue = %case.thread.issue, tasks = plan.tasks.len(), "accepted");

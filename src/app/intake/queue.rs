@@ -65,7 +65,7 @@ pub(in crate::app) async fn decide_all(app: Arc<App>, stop: CancellationToken) {
 }
 
 fn by_thread(pending: Vec<PendingDelivery>) -> Vec<Vec<PendingDelivery>> {
-    let mut groups: BTreeMap<(i64, i64), Vec<PendingDelivery>> = BTreeMap::new();
+    let mut groups: BTreeMap<(i64, i64, i64), Vec<PendingDelivery>> = BTreeMap::new();
     for delivery in pending {
         groups.entry(delivery.thread).or_default().push(delivery);
     }

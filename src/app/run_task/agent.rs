@@ -305,7 +305,7 @@ impl Reader {
         facts.plan.clone_from(&self.transcript.plan);
         facts.calls = self.transcript.calls;
         facts.last_call.clone_from(&self.transcript.last_call);
-        ctx.app.show_progress(&ctx.task, &ctx.run, ctx.inputs.as_ref()).await;
+        ctx.app.show_progress((&ctx.task, &ctx.run), ctx.inputs.as_ref(), &ctx.gate).await;
     }
 
     /// Keeps what the agent said of itself for the status comment and the pull request.

@@ -22,7 +22,7 @@ pub(super) async fn announce(ctx: &mut RunContext) -> Result<(), Stop> {
     ctx.record(&[]).await?;
     let ctx = &*ctx;
     ctx.patiently(BEFORE_WORK, |tries| async move {
-        let made = ctx.app.ensure_status_comment(&ctx.task, &ctx.run, tried_before || tries > 0).await;
+        let made = ctx.app.ensure_status_comment((&ctx.task, &ctx.run), tried_before || tries > 0, &ctx.gate).await;
         match made {
             Ok(_) => Ok(()),
             // A locked conversation: the work goes on, its result is on the page (fault F26).

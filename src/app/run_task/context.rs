@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::patience::{BEFORE_WORK, Stop};
+use super::patience::{BEFORE_WORK, CallError, Stop};
 use super::retry_wait;
 use crate::adapters::github::Place;
-use crate::adapters::store::{Append, Lease, StoreError};
+use crate::adapters::store::{Append, Lease, Purpose, StoreError};
 use crate::app::App;
+use crate::app::gate::Gate;
 use crate::app::keys::Payer;
 use crate::app::log_writer::Appended;
 use crate::app::signals::LogNews;
@@ -25,6 +26,16 @@ use crate::domain::redact::Redactor;
 use crate::domain::run::{Ending, LogPosition, Run, SandboxId, Step};
 use crate::domain::secret::Secret;
 use crate::domain::task::Task;
+
+/// What a worker holds of a task, and how it reaches the run.
+#[derive(Debug)]
+pub struct Held {
+    pub lease: Lease,
+    /// Before each write to GitHub.
+    pub gate: Gate,
+    /// Who wants the agent stopped, once somebody does.
+    pub cancelled: watch::Receiver<Option<String>>,
+}
 
 /// A run in the hands of one worker.
 #[derive(Debug)]
@@ -40,6 +51,7 @@ pub struct RunContext {
     secrets: Vec<Secret>,
     /// The step, for the worker: a result that is being published is not cancelled any more.
     progress: Arc<AtomicU8>,
+    pub(super) gate: Gate,
     /// Who wants the agent stopped, once somebody does.
     pub(super) cancelled: watch::Receiver<Option<String>>,
     /// When the step began, or was taken up here.
@@ -48,12 +60,8 @@ pub struct RunContext {
 
 impl RunContext {
     /// Takes up the stored run of a claimed task, or begins its first.
-    pub async fn open(
-        app: Arc<App>,
-        task: Task,
-        lease: Lease,
-        cancelled: watch::Receiver<Option<String>>,
-    ) -> Result<Self, StoreError> {
+    pub async fn open(app: Arc<App>, task: Task, held: Held) -> Result<Self, StoreError> {
+        let Held { lease, gate, cancelled } = held;
         let run = match app.store.latest_run(&task.id).await? {
             Some(run) => {
                 metrics::counter!("hireling_runs_taken_over_total").increment(1);
@@ -68,12 +76,18 @@ impl RunContext {
         let redactor = app.redactor.clone();
         let progress = Arc::new(AtomicU8::new(run.step as u8));
         let step_since = app.clock.now();
-        Ok(Self { app, task, lease, run, inputs, redactor, secrets: Vec::new(), progress, cancelled, step_since })
+        Ok(Self { app, task, lease, run, inputs, redactor, secrets: Vec::new(), progress, gate, cancelled, step_since })
     }
 
     /// A view of the step that stays valid while the run goes on.
     pub fn progress(&self) -> Arc<AtomicU8> {
         Arc::clone(&self.progress)
+    }
+
+    /// Takes a write out of the budget; then nothing stands between this and the call.
+    pub(super) async fn take_write(&self, purpose: Purpose) -> Result<(), CallError> {
+        self.app.take_write(&self.task.thread, purpose).await?;
+        Ok(self.gate.check()?)
     }
 
     pub(super) fn place(&self) -> Place<'_> {
@@ -241,7 +255,7 @@ impl RunContext {
         };
         self.record(&line).await?;
         if matches!(step, Step::Prepare | Step::Agent | Step::Publish) {
-            self.app.show_progress(&self.task, &self.run, self.inputs.as_ref()).await;
+            self.app.show_progress((&self.task, &self.run), self.inputs.as_ref(), &self.gate).await;
         }
         Ok(())
     }

@@ -176,7 +176,7 @@ async fn push_once(
     }
     let changes = ctx.run.facts.selection.as_ref().map(|selection| selection.changes.as_slice()).unwrap_or_default();
     let commit = NewCommit { branch: &pull.head_branch, parent: base, message, changes, content: files };
-    ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
+    ctx.take_write(Purpose::Result).await?;
     match ctx.app.github.create_commit_as(token, fork, &commit).await {
         Ok(id) => Ok(Ok(id)),
         // It may have been us, of whom GitHub has not told the pull request yet.

@@ -14,6 +14,7 @@ use crate::domain::connector::config::environment;
 use crate::domain::failure::{Failure, sandbox_timed_out};
 use crate::domain::gateway::GRANT_PREFIX;
 use crate::domain::key::{ChosenKey, KeyOwner};
+use crate::domain::listing::Deed;
 use crate::domain::money::Usd;
 use crate::domain::run::SandboxId;
 use crate::domain::secret::Secret;
@@ -182,15 +183,15 @@ pub(super) async fn openers(ctx: &mut RunContext, agent: &str, keys: Vec<ChosenK
 async fn note_use(ctx: &RunContext, chosen: &ChosenKey) -> Result<(), Stop> {
     let Some((key, owner)) = &chosen.stored else { return Ok(()) };
     let about = format!("{} in task {}", chosen.provider.title(), ctx.task.id);
-    let (user, about) = match owner {
-        KeyOwner::Person(user) => (Some(*user), about),
-        KeyOwner::Installation(_) => (None, format!("{about}, {}", owner.for_the_record())),
+    let by = match owner {
+        KeyOwner::Person(user) => Some(*user),
+        KeyOwner::Installation(_) => None,
     };
-    let about = &about;
+    let deed = &Deed { by, account: owner.account(), action: "used a key", about: &about };
     ctx.patiently_in_store(|_| async move {
         let now = ctx.app.clock.now();
         ctx.app.store.note_key_use(key, now).await?;
-        Ok(ctx.app.store.audit(user, "used a key", about, now).await?)
+        Ok(ctx.app.store.audit(deed, now).await?)
     })
     .await
 }

@@ -35,7 +35,7 @@ use crate::domain::run::{Ending, Step};
 use crate::domain::task::Outcome;
 use crate::ports::sandbox::Fate;
 
-pub use context::RunContext;
+pub use context::{Held, RunContext};
 pub(crate) use conversation::sealed_for as conversation_sealed_for;
 pub(crate) use patience::{Stop, retry_wait};
 pub(crate) use settle::effects_of_end;

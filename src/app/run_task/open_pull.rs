@@ -32,13 +32,13 @@ pub(super) async fn open_pull(ctx: &RunContext, branch: &str) -> Result<(PullLin
             if let Some(found) = github.find_pull(&place, branch).await? {
                 return Ok((found, true));
             }
-            ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
+            ctx.take_write(Purpose::Result).await?;
             let made = match github.create_pull(&place, pull).await {
                 // Ours, of which the answer was lost; lists show it a moment later.
                 Err(GitHubError::Moved { message }) => return Err(GitHubError::Unavailable(message).into()),
                 answer => answer?,
             };
-            let has_room = ctx.app.take_write(&ctx.task.thread, Purpose::Courtesy).await.is_ok();
+            let has_room = ctx.take_write(Purpose::Courtesy).await.is_ok();
             if !labels.is_empty() && has_room {
                 // A label that does not exist is no reason to lose the pull request.
                 if let Err(error) = github.add_labels(&place, made.number, labels).await {

@@ -180,7 +180,14 @@ impl RunContext {
             if minds == Minds::GitHub {
                 self.wait_for_installation().await?;
             }
-            let error = match operation(tries).await {
+            // What is begun here may end: a stop waits for it.
+            let inside = match minds {
+                Minds::GitHub => Some(self.gate.enter().await.map_err(|_| Stop::Lost)?),
+                Minds::Nobody => None,
+            };
+            let done = operation(tries).await;
+            drop(inside);
+            let error = match done {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };

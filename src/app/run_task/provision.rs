@@ -109,7 +109,7 @@ async fn create(ctx: &mut RunContext, spec: &SandboxSpec) -> Result<Created, Sto
             tracing::info!(message = %ctx.redacted(&message), "waiting for a free sandbox");
             ctx.run.facts.waiting_for = Some("a free sandbox".to_owned());
             ctx.record(&[Line::new(Kind::Info, "Waiting for a free sandbox.")]).await?;
-            ctx.app.show_progress(&ctx.task, &ctx.run, ctx.inputs.as_ref()).await;
+            ctx.app.show_progress((&ctx.task, &ctx.run), ctx.inputs.as_ref(), &ctx.gate).await;
         }
         Err(error) => tracing::debug!(error = %error, "a sandbox was not made at the first try"),
     }

@@ -255,7 +255,7 @@ async fn check_branch_is_free(ctx: &RunContext, branch: &str) -> Result<(), Stop
 }
 
 pub(super) fn redacted_message(ctx: &RunContext) -> Result<CommitMessage, Stop> {
-    let raw = commit_message(&ctx.task, ctx.inputs()?);
+    let raw = commit_message(&ctx.task, ctx.inputs()?, ctx.app.github.web_url());
     Ok(CommitMessage { headline: ctx.redacted(&raw.headline), body: ctx.redacted(&raw.body) })
 }
 
@@ -286,7 +286,7 @@ async fn push_once(
             // Deleted after a merge: nobody wants it back.
             None if is_the_pulls => return Err(Failure::BranchMoved { branch: branch.to_owned() }.into()),
             None if ctx.inputs()?.is_of_fork() => {
-                ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
+                ctx.take_write(Purpose::Result).await?;
                 let commit = NewCommit { branch, parent: base, message, changes: &selection.changes, content: files };
                 match github.begin_branch(&place, &commit).await {
                     Err(GitHubError::Moved { .. }) => continue,
@@ -294,7 +294,7 @@ async fn push_once(
                 }
             }
             None => {
-                ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
+                ctx.take_write(Purpose::Result).await?;
                 match github.create_branch(&place, branch, base).await {
                     Ok(()) => {}
                     // Somebody made it in between: look again.
@@ -320,7 +320,7 @@ async fn push_once(
                 return Err(failure.into());
             }
         }
-        ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
+        ctx.take_write(Purpose::Result).await?;
         let commit = NewCommit { branch, parent: base, message, changes: &selection.changes, content: files };
         match github.create_commit(&place, &commit).await {
             Err(GitHubError::Moved { .. }) => {}

@@ -81,7 +81,7 @@ pub(super) async fn publish(ctx: &mut RunContext) -> Result<(), Stop> {
 /// A courtesy: a conversation that GitHub does not let us settle is left to people.
 async fn settle_talk(ctx: &RunContext, talk: &str) -> Result<(), Stop> {
     ctx.patiently(FOR_RESULTS, |_| async move {
-        ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
+        ctx.take_write(Purpose::Result).await?;
         match ctx.app.github.settle_talk(&ctx.place(), talk).await {
             Err(GitHubError::Forbidden { .. } | GitHubError::Refused { .. } | GitHubError::Missing) => Ok(()),
             answer => Ok(answer?),
@@ -107,7 +107,7 @@ async fn make_once(ctx: &RunContext, body: &str, comments: &[LineComment]) -> Re
         return Ok(Some(found));
     }
     let commit = ctx.inputs()?.base_sha.as_str();
-    ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
+    ctx.take_write(Purpose::Result).await?;
     match github.create_review(&place, pull, commit, body, comments).await {
         Err(GitHubError::Refused { status: 422, .. }) if !comments.is_empty() => Ok(None),
         answer => Ok(Some(answer?)),

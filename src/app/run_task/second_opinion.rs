@@ -136,7 +136,7 @@ async fn publish(ctx: &mut RunContext, agent: &Agent) -> Result<(), Stop> {
             if let Some(found) = github.find_review(&place, pull, &review_marker(&ctx.task), &bot).await? {
                 return Ok(found);
             }
-            ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
+            ctx.take_write(Purpose::Result).await?;
             Ok(github.create_review(&place, pull, commit, body, &[]).await?)
         })
         .await?
@@ -148,7 +148,7 @@ async fn publish(ctx: &mut RunContext, agent: &Agent) -> Result<(), Stop> {
     if is_done && ctx.inputs()?.pull.is_none() {
         let ctx = &*ctx;
         ctx.patiently(FOR_RESULTS, |_| async move {
-            ctx.app.take_write(&ctx.task.thread, Purpose::Result).await?;
+            ctx.take_write(Purpose::Result).await?;
             Ok(ctx.app.github.mark_ready(&ctx.place(), pull).await?)
         })
         .await?;

@@ -25,7 +25,8 @@ pub(super) async fn settle(ctx: &mut RunContext) -> Result<(), Stop> {
     {
         let (ctx, ending, effects) = (&*ctx, &ending, &effects);
         ctx.patiently(FOR_RESULTS, |_| async move {
-            Ok(ctx.app.store.settle(&ctx.lease, ending, effects, ctx.app.clock.now()).await?)
+            let settled = ctx.app.store.settle(&ctx.lease, ending, effects, ctx.app.clock.now());
+            Ok(ctx.app.in_time(settled).await?)
         })
         .await?;
     }

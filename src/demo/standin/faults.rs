@@ -4,6 +4,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// When a fault strikes a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +24,9 @@ pub enum Kind {
     Reset,
     /// No answer ever comes; `Standin::held` tells when the call is there.
     Hold,
+    /// The effect and the answer come two seconds later, whoever still waits for them; `Standin::held` tells when the call is
+    /// there.
+    Late,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +39,7 @@ pub struct Fault {
     pub kind: Kind,
 }
 
-/// A call that waits for ever.
+/// A call that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     pub call: usize,
@@ -53,6 +58,8 @@ pub(super) struct Faults {
     count: AtomicUsize,
     held: Mutex<Option<usize>>,
     arrived: Notify,
+    /// Calls whose effect is still to come.
+    late: TaskTracker,
 }
 
 impl Faults {
@@ -80,12 +87,25 @@ impl Faults {
         (call, found)
     }
 
-    pub(super) async fn hold(&self, call: usize) {
+    /// Has the effect of a call come late.
+    pub(super) fn delay(&self, call: usize) -> TaskTrackerToken {
+        self.hold(call);
+        self.late.token()
+    }
+
+    /// Waits until what was to come late is there.
+    pub(super) async fn caught_up(&self) {
+        self.late.close();
+        self.late.wait().await;
+        self.late.reopen();
+    }
+
+    /// Tells that a call is there which waits.
+    pub(super) fn hold(&self, call: usize) {
         if let Ok(mut held) = self.held.lock() {
             *held = Some(call);
         }
         self.arrived.notify_waiters();
-        std::future::pending::<()>().await;
     }
 
     pub(super) async fn held(&self) -> Held {

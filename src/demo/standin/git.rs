@@ -3,9 +3,13 @@
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
+
+/// Everybody waits for it.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs Git in `dir` with an input. The error is what it said.
 pub(super) async fn git(dir: &Path, args: &[&str], env: &[(&str, &str)], input: &[u8]) -> io::Result<Vec<u8>> {
@@ -30,7 +34,7 @@ pub(super) async fn git(dir: &Path, args: &[&str], env: &[(&str, &str)], input: 
             let _ = stdin.write_all(input).await;
         }
     };
-    let (output, ()) = tokio::join!(child.wait_with_output(), feed);
+    let (output, ()) = tokio::time::timeout(PATIENCE, async { tokio::join!(child.wait_with_output(), feed) }).await?;
     let output = output?;
     if output.status.success() {
         return Ok(output.stdout);

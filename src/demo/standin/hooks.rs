@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
@@ -15,6 +16,8 @@ use crate::ports::clock::Clock;
 
 /// GitHub's numbers of attempts do not fit into a double.
 const FIRST_ATTEMPT: i64 = 1 << 60;
+/// So long GitHub waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// What GitHub notes where nobody answered.
 const NO_ANSWER: u16 = 502;
 const PER_PAGE: usize = 100;
@@ -87,6 +90,7 @@ impl Hooks {
         let request = self
             .http
             .post(url)
+            .timeout(PATIENCE)
             .header("content-type", "application/json")
             .header("user-agent", "GitHub-Hookshot/044aadd")
             .header("x-github-delivery", guid)

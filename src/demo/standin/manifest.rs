@@ -27,9 +27,14 @@ pub(super) fn about(world: &World) -> Answer {
     let permissions: std::collections::BTreeMap<&str, &str> =
         GRANTED.into_iter().filter(|(name, _)| world.withheld != Some(*name)).collect();
     let owner = payloads::user(world, &world.owner);
-    let about = json!({ "id": 42, "slug": APP_SLUG, "name": "Hireling", "owner": owner, "permissions": permissions,
-        "events": EVENTS });
+    let about = json!({ "id": 42, "slug": APP_SLUG, "name": "Hireling", "owner": owner, "html_url": its_page(world),
+        "permissions": permissions, "events": EVENTS });
     Answer::json(200, &about)
+}
+
+/// Where an Enterprise Server has it.
+fn its_page(world: &World) -> String {
+    format!("{}/github-apps/{APP_SLUG}", world.url)
 }
 
 /// `/app/installations/{id}`
@@ -79,7 +84,7 @@ pub(super) fn convert(world: &mut World, code: &str) -> Answer {
     let body = json!({
         "id": world.app_id, "slug": APP_SLUG, "name": "Hireling", "client_id": CLIENT_ID,
         "client_secret": world.signins.client_secret.expose(), "webhook_secret": world.hooks.secret.expose(),
-        "pem": world.keys.private_pem.expose(), "html_url": format!("{}/apps/{APP_SLUG}", world.url),
+        "pem": world.keys.private_pem.expose(), "html_url": its_page(world),
     });
     Answer::json(201, &body)
 }

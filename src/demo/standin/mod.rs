@@ -346,6 +346,11 @@ impl Standin {
         self.plans.of_calls.count()
     }
 
+    /// Waits until the effects that were to come late are there.
+    pub async fn caught_up(&self) {
+        self.plans.of_calls.caught_up().await;
+    }
+
     /// Waits until a held call has arrived.
     pub async fn held(&self) -> Held {
         self.plans.of_calls.held().await

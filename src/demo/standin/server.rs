@@ -1,6 +1,7 @@
 //! Takes connections, counts calls, applies faults, and hands each request to its part.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -15,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::faults::{Faults, Kind, Plans, When};
 use super::state::{Call, World};
 use super::{api, pages};
+
+const LATE: Duration = Duration::from_secs(2);
 
 /// A request that was read.
 pub(super) struct Asked {
@@ -101,7 +104,7 @@ async fn handle(
     let answer = match api_path(&asked.path) {
         Some(path) => {
             world.lock().await.targets.push(std::mem::replace(&mut asked.path, path));
-            call(&world, &plans, &asked).await?
+            call(&world, &plans, asked).await?
         }
         None => pages::page(&world, &asked).await,
     };
@@ -137,22 +140,31 @@ fn api_path(path: &str) -> Option<String> {
     is_api.then(|| path.to_owned())
 }
 
-async fn call(world: &Mutex<World>, plans: &Plans, asked: &Asked) -> Result<Answer, std::io::Error> {
+async fn call(world: &Arc<Mutex<World>>, plans: &Plans, asked: Asked) -> Result<Answer, std::io::Error> {
     let faults = if asked.path.starts_with("/app/hook/") { &plans.of_deliveries } else { &plans.of_calls };
     let (number, fault) = faults.next();
     let strikes = |when: When| fault.as_ref().filter(|fault| fault.when == when).map(|fault| &fault.kind);
-    if let Some(kind) = strikes(When::Before) {
-        return strike(faults, number, kind).await;
-    }
-    let answer = {
+    let late = match strikes(When::Before) {
+        Some(Kind::Late) => Some(faults.delay(number)),
+        Some(kind) => return strike(faults, number, kind).await,
+        None => None,
+    };
+    let world = Arc::clone(world);
+    // As on GitHub, a caller who goes away takes nothing back.
+    let answered = tokio::spawn(async move {
+        if late.is_some() {
+            tokio::time::sleep(LATE).await;
+        }
         let mut world = world.lock().await;
         let text = format!("{} {} {}", asked.method, asked.path, String::from_utf8_lossy(&asked.body));
         world.received.push(text);
-        let answer = api::answer(&mut world, asked).await;
+        let answer = api::answer(&mut world, &asked).await;
         let call = Call { method: asked.method.to_string(), path: asked.path.clone(), status: answer.status };
         world.calls.push(call);
+        drop(late);
         answer
-    };
+    });
+    let answer = answered.await.map_err(std::io::Error::other)?;
     match strikes(When::After) {
         Some(kind) => strike(faults, number, kind).await,
         None => Ok(answer),
@@ -165,9 +177,9 @@ async fn strike(faults: &Faults, number: usize, kind: &Kind) -> Result<Answer, s
             Ok(Answer { status: *status, headers: headers.clone(), body: body.clone().into_bytes() })
         }
         Kind::Reset => Err(std::io::Error::other("reset on demand")),
-        Kind::Hold => {
-            faults.hold(number).await;
-            Err(std::io::Error::other("held for ever"))
+        Kind::Hold | Kind::Late => {
+            faults.hold(number);
+            std::future::pending().await
         }
     }
 }

@@ -84,14 +84,14 @@ pub struct CommitMessage {
     pub body: String,
 }
 
-pub fn commit_message(task: &Task, inputs: &Inputs) -> CommitMessage {
+pub fn commit_message(task: &Task, inputs: &Inputs, web_url: &str) -> CommitMessage {
     CommitMessage {
         headline: headline(task, inputs),
         body: format!(
             "Asked for by {login} and made by {agent}.\n\nCo-authored-by: {login} <{email}>\n{trailer}",
             login = task.requester.login,
             agent = task.agent,
-            email = task.requester.commit_email(),
+            email = task.requester.commit_email(web_url),
             trailer = commit_trailer(task),
         ),
     }

@@ -150,7 +150,7 @@ fn only_our_own_words_close_an_issue() {
     assert_eq!(text.title.replace('\u{200B}', "|"), "Fixes #|1: broken @|octocat");
     assert_eq!(text.body.matches("#7").count(), 1);
     assert!(!text.body.contains("#2"));
-    let message = commit_message(&task(), &inputs);
+    let message = commit_message(&task(), &inputs, "https://github.com");
     assert!(message.body.ends_with(
         "Co-authored-by: maria <1+maria@users.noreply.github.com>\nHireling-Task: 0190aaaabbbbcccc1111222233334444"
     ));

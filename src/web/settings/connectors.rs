@@ -214,7 +214,7 @@ pub async fn save(State(web): State<Arc<Web>>, posted: Posted) -> Response {
     match saved {
         Ok(_) => {
             let about = format!("{name} {}", owner.for_the_record());
-            web.app.audit(posted.me.person.id, "saved a connector", &about).await;
+            web.app.audit_owned(posted.me.person.id, owner, "saved a connector", &about).await;
             then(PATH, "saved")
         }
         Err(ConnectorError::Refused(fault)) => {
@@ -233,7 +233,7 @@ pub async fn switch(State(web): State<Arc<Web>>, posted: Posted) -> Response {
     match web.app.store.switch_connector(owner, posted.field("name"), posted.field("to") == "on").await {
         Ok(true) => {
             let about = format!("{} {} to {}", posted.field("name"), owner.for_the_record(), posted.field("to"));
-            web.app.audit(posted.me.person.id, "switched a connector", &about).await;
+            web.app.audit_owned(posted.me.person.id, owner, "switched a connector", &about).await;
             then(PATH, "saved")
         }
         Ok(false) => refuse(&web, StatusCode::NOT_FOUND),
@@ -259,7 +259,7 @@ pub async fn delete(State(web): State<Arc<Web>>, posted: Posted) -> Response {
         Ok(was_there) => {
             if was_there {
                 let about = format!("{} {}", posted.field("name"), owner.for_the_record());
-                web.app.audit(posted.me.person.id, "deleted a connector", &about).await;
+                web.app.audit_owned(posted.me.person.id, owner, "deleted a connector", &about).await;
             }
             then(PATH, "deleted")
         }

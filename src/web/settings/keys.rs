@@ -104,7 +104,7 @@ pub async fn save(State(web): State<Arc<Web>>, posted: Posted) -> Response {
         match web.app.save_key(owner, provider, &Secret::new(key), posted.me.person.id).await {
             Ok(saved) => {
                 let about = format!("{} {} {}", provider.name(), saved.fingerprint, owner.for_the_record());
-                web.app.audit(posted.me.person.id, "saved a key", &about).await;
+                web.app.audit_owned(posted.me.person.id, owner, "saved a key", &about).await;
                 return then(PATH, "saved");
             }
             Err(KeyError::Refused(title)) => Some(format!("{title} refuses this key. Nothing was saved.")),
@@ -139,7 +139,7 @@ pub async fn delete(State(web): State<Arc<Web>>, posted: Posted) -> Response {
         Ok(was_there) => {
             if was_there {
                 let about = format!("{} {}", provider.name(), owner.for_the_record());
-                web.app.audit(posted.me.person.id, "deleted a key", &about).await;
+                web.app.audit_owned(posted.me.person.id, owner, "deleted a key", &about).await;
             }
             then(PATH, "deleted")
         }

@@ -18,7 +18,7 @@ use crate::app::StoreError;
 use crate::domain::command::parse_duration;
 use crate::domain::ids::{InstallationId, Millis};
 use crate::domain::key::KeyOwner;
-use crate::domain::listing::{AuditLine, Usage};
+use crate::domain::listing::{AuditLine, Deeds, Usage};
 use crate::domain::person::{Account, SignInWith};
 use crate::domain::preferences::Preferences;
 use crate::domain::text::{cut_marked, duration};
@@ -49,6 +49,9 @@ struct SettingsPage {
     commands: i64,
     sessions: Vec<SessionLine>,
     audit: Vec<AuditLine>,
+    uses: Vec<AuditLine>,
+    /// What was done with keys and connectors of the accounts that the person administers.
+    accounts_audit: Vec<(String, Vec<AuditLine>)>,
     fault: Option<String>,
     tokens: Tokens,
 }
@@ -155,7 +158,9 @@ async fn page(
                 id: session.id,
             })
             .collect(),
-        audit: store.audit_of(id, AUDIT_LINES).await?,
+        audit: store.audit_of(KeyOwner::Person(id), Deeds::Changes, AUDIT_LINES).await?,
+        uses: store.audit_of(KeyOwner::Person(id), Deeds::Uses, AUDIT_LINES).await?,
+        accounts_audit: audit_of_accounts(web, me).await?,
         tokens: Tokens {
             preferences: me.token("/settings/preferences"),
             link: me.token("/settings/accounts/link"),
@@ -169,6 +174,19 @@ async fn page(
         preferences,
         fault,
     })
+}
+
+async fn audit_of_accounts(web: &Web, me: &Me) -> Result<Vec<(String, Vec<AuditLine>)>, StoreError> {
+    let mut all = Vec::new();
+    for account in web.app.administered(&me.person).await {
+        let owner = KeyOwner::Installation(account.id);
+        let mut lines = web.app.store.audit_of(owner, Deeds::Changes, AUDIT_LINES).await?;
+        lines.extend(web.app.store.audit_of(owner, Deeds::Uses, AUDIT_LINES).await?);
+        if !lines.is_empty() {
+            all.push((account.account, lines));
+        }
+    }
+    Ok(all)
 }
 
 /// The preferences that a form asks for. `Err`: what is wrong with them.
@@ -278,10 +296,11 @@ async fn exported(web: &Web, me: &Me) -> Result<serde_json::Value, StoreError> {
         .into_iter()
         .map(|one| serde_json::json!({ "client": one.client, "since": one.created_at.rfc3339() }))
         .collect();
-    let audit: Vec<_> = store
-        .audit_of(me.person.id, 1_000)
-        .await?
+    let (changes, uses) =
+        (store.audit_of(owner, Deeds::Changes, 1_000).await?, store.audit_of(owner, Deeds::Uses, 1_000).await?);
+    let audit: Vec<_> = changes
         .into_iter()
+        .chain(uses)
         .map(|line| serde_json::json!({ "at": line.at.rfc3339(), "did": line.action, "about": line.about }))
         .collect();
     let tasks = store.task_ids_of(me.person.id, 10_000).await?;

@@ -40,7 +40,7 @@ async fn keys(world: &World) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_could_not_be_told_while_suspended_is_told_afterwards() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = Builder::new(engine).agent("slow", ENDLESS).start().await else { continue };
         let running = world.comment(PERSON, "/agent slow").await;
         world.scratch_file("begun").await;
@@ -69,7 +69,7 @@ async fn what_could_not_be_told_while_suspended_is_told_afterwards() {
 /// GitHub refuses first and tells of it later; and when the account is back, it refuses for a moment more (fault F25).
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_before_and_after_a_suspension_is_told_too() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let script = "echo here > ../scratch/begun; until [ -f ../scratch/go ]; do sleep 0.1; done; echo x > x.txt";
         let Some(world) = Builder::new(engine).agent("slow", script).start().await else { continue };
         let comment = world.comment(PERSON, "/agent slow").await;
@@ -107,7 +107,7 @@ async fn what_is_refused_before_and_after_a_suspension_is_told_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_that_left_unheard_is_found_at_the_next_look() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(mut world) = World::start(engine).await else { continue };
         let comment = world.comment(PERSON, "/agent ours").await;
         world.ended(comment).await;
@@ -155,4 +155,41 @@ async fn an_account_that_came_back_unheard_is_worked_for() {
     let comment = world.comment(PERSON, "/agent ours").await;
     assert_eq!(world.ended(comment).await, "rocket");
     world.finish().await;
+}
+
+/// Also where nobody could stop it otherwise: while another agent looks at what is published, and while the run waits for
+/// GitHub with its result.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_run_does_ends_when_the_account_leaves() {
+    for engine in Engine::both() {
+        let gated = "echo here > ../scratch/begun; until [ -f ../scratch/go ]; do sleep 0.1; done; echo x > x.txt";
+        for command in ["/agent ours --review-by slow", "/agent gated"] {
+            let builder = Builder::new(engine).agent("slow", ENDLESS).agent("gated", gated);
+            let Some(world) = builder.start().await else { continue };
+            world.comment(PERSON, command).await;
+            let (scratch, _) = world.scratch_file("begun").await;
+            if command.contains("gated") {
+                // GitHub asked to leave the account alone for very long.
+                world.tamper("UPDATE installations SET blocked_until = 9000000000000").await;
+                std::fs::write(scratch.join("go"), "on").unwrap();
+                world
+                    .until("it waits with its result", async |world| {
+                        world.log().contains("\"step\":\"publish\"").then_some(())
+                    })
+                    .await;
+            }
+            world.github.set_installation(ACCOUNT, InstallationState::Deleted).await;
+            tell(&world, "gone", "deleted").await;
+            world
+                .until_within(Duration::from_secs(30), "it is over, and so is its sandbox", async |world| {
+                    let is_over = world.last_task().await.state.name() == "cancelled";
+                    let is_gone = std::fs::read_dir(world.file("data/sandboxes")).ok()?.next().is_none();
+                    (is_over && is_gone).then_some(())
+                })
+                .await;
+            // Who may read the task is asked of GitHub.
+            world.github.set_installation(ACCOUNT, InstallationState::Present).await;
+            world.finish().await;
+        }
+    }
 }

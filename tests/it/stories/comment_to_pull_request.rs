@@ -4,7 +4,7 @@ use crate::support::world::{Builder, Engine, PERSON, REPO, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_comment_becomes_a_pull_request() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = World::start(engine).await else { continue };
         let comment = world.comment(PERSON, "/agent ours fix the button").await;
         assert_eq!(world.ended(comment).await, "rocket");

@@ -49,7 +49,7 @@ async fn kept(store: &Store) -> Vec<Connector> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_keeps_the_secrets_unless_it_leads_elsewhere() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = World::start(engine).await else { continue };
         let app = world.app(&[]).await;
         let first = save(&app, remote("https://mcp.linear.app/mcp"), secrets(&[("KEY", "lin_1")])).await.unwrap();
@@ -93,7 +93,7 @@ async fn private_addresses_and_broken_names_are_refused() {
 /// Whoever can write to the database cannot send a secret elsewhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connector_whose_address_was_changed_stays_closed() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = World::start(engine).await else { continue };
         let app = world.app(&[]).await;
         let saved = save(&app, remote("https://mcp.linear.app/mcp"), secrets(&[("KEY", "lin_1")])).await.unwrap();
@@ -113,7 +113,7 @@ async fn a_connector_whose_address_was_changed_stays_closed() {
 /// brought back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_takes_connectors_and_conversations_along() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = World::start(engine).await else { continue };
         let comment = world.comment(PERSON, "/agent ours fix it").await;
         assert_eq!(world.ended(comment).await, "rocket");

@@ -34,7 +34,7 @@ const FOREVER: &str = "echo begun; while :; do sleep 1; done";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cancel_stops_the_running_task_and_the_waiting_ones() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = Builder::new(engine).agent("ours", FOREVER).start().await else { continue };
         let running = world.comment(PERSON, "/agent ours first").await;
         let waiting = world.comment(PERSON, "/agent ours second").await;
@@ -88,7 +88,7 @@ async fn several_commands_of_one_comment_are_several_tasks_in_order() {
 /// Work that was done already is kept where it harms nobody.
 #[tokio::test(flavor = "multi_thread")]
 async fn cancel_keeps_what_was_done() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let script = "echo half > half.txt; echo begun; while :; do sleep 1; done";
         let Some(world) = Builder::new(engine).agent("ours", script).start().await else { continue };
         let comment = world.comment(PERSON, "/agent ours fix this").await;
@@ -133,7 +133,7 @@ async fn a_thumb_down_on_the_status_comment_cancels() {
 /// Each task on a pull request is one line among its checks, and each line comes to an end.
 #[tokio::test(flavor = "multi_thread")]
 async fn tasks_are_among_the_checks_of_their_pull_request() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let builder = Builder::new(engine).agent("ours", "echo x > x.txt").agent("idle", "echo nothing");
         let Some(mut world) = builder.agent("broken", "exit 3").start().await else { continue };
         let comment = world.comment(PERSON, "/agent idle look at this").await;

@@ -84,7 +84,7 @@ async fn agent_has_counted(world: &World) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_agent_works_on_while_the_service_is_dead() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(mut world) = Builder::new(engine).agent("ours", GATED).start().await else { continue };
         let comment = world.comment(PERSON, "/agent ours count").await;
         agent_has_counted(&world).await;
@@ -101,7 +101,7 @@ async fn the_agent_works_on_while_the_service_is_dead() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deploy_is_invisible() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(mut world) = Builder::new(engine).agent("ours", GATED).start().await else { continue };
         let comment = world.comment(PERSON, "/agent ours count").await;
         agent_has_counted(&world).await;
@@ -114,6 +114,35 @@ async fn a_deploy_is_invisible() {
         assert_eq!(world.last_task().await.deaths, 0, "a graceful stop is no death");
         world.finish().await;
     }
+}
+
+/// GitHub goes on with a call whose caller is told to stop: the next process must not miss what comes of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_waits_for_what_github_is_doing() {
+    let mut world = World::start(Engine::Sqlite).await.unwrap();
+    for call in 0.. {
+        world.next_issue().await;
+        world.github.set_faults(vec![Fault { call, times: 1, when: When::Before, kind: Kind::Late }]);
+        let comment = world.comment(PERSON, "/agent ours").await;
+        let is_over = tokio::select! {
+            _ = world.github.held() => false,
+            () = world.settled() => true,
+        };
+        if !is_over {
+            world.stop().await;
+            world.restart().await;
+        }
+        assert_eq!(world.ended(comment).await, "rocket", "call {call}");
+        world.github.caught_up().await;
+        world.settled().await;
+        world.only_answer().await;
+        assert_eq!((world.pulls().await.len(), world.branches().await.len()), (1, 1), "call {call}");
+        if is_over {
+            assert!(call > 10, "only {call} calls");
+            break;
+        }
+    }
+    world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,7 +23,7 @@ async fn post(world: &World, guid: &str) -> (Option<u16>, Duration) {
 }
 
 async fn status(world: &World, path: &str) -> u16 {
-    reqwest::get(format!("{}{path}", world.url)).await.unwrap().status().as_u16()
+    crate::support::http().get(format!("{}{path}", world.url)).send().await.unwrap().status().as_u16()
 }
 
 /// An agent works. Gives the folder through which it is told to end.
@@ -180,21 +180,15 @@ async fn a_full_disk_is_said_and_comes_back_by_itself() {
     world.finish_after_trouble().await;
 }
 
-/// A library that makes every fsync take a second.
-fn slow_disk(dir: &Path) -> Option<PathBuf> {
-    let (source, library) = (dir.join("slow.c"), dir.join("slow.so"));
-    let text = "#include <unistd.h>\n#include <sys/syscall.h>\n\
-                int fdatasync(int fd) { usleep(1000000); return syscall(SYS_fdatasync, fd); }\n\
-                int fsync(int fd) { usleep(1000000); return syscall(SYS_fsync, fd); }\n";
-    std::fs::write(&source, text).unwrap();
-    let done = std::process::Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).output();
-    done.is_ok_and(|output| output.status.success()).then_some(library)
-}
+/// Makes every fsync take a second.
+const SLOW_DISK: &str = "#include <unistd.h>\n#include <sys/syscall.h>\n\
+    int fdatasync(int fd) { usleep(1000000); return syscall(SYS_fdatasync, fd); }\n\
+    int fsync(int fd) { usleep(1000000); return syscall(SYS_fsync, fd); }\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_takes_a_second_for_a_commit_is_shared() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(library) = slow_disk(dir.path()) else {
+    let Some(library) = crate::support::compiled(dir.path(), "slow", SLOW_DISK) else {
         crate::support::skipped("a slow disk, because there is no C compiler here");
         return;
     };

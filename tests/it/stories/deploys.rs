@@ -83,7 +83,7 @@ async fn nobody_noticed(mut world: World, issues: &[i64], mut sent: Vec<Delivery
     let logs = world.logs();
     // A disk may stall for longer than GitHub waits: then a delivery is fetched, as above.
     let is_error =
-        |line: &&str| line.contains("\"level\":\"ERROR\"") && !line.contains("deliveries could not be stored");
+        |line: &&str| line.contains("\"level\":\"ERROR\"") && !line.contains("a delivery could not be stored");
     assert_eq!(logs.lines().filter(is_error).collect::<Vec<_>>(), Vec::<&str>::new());
     assert_eq!(logs.lines().filter(unclean).collect::<Vec<_>>(), Vec::<&str>::new());
     for task in world.tasks().await {
@@ -146,7 +146,7 @@ async fn the_process_on_a_sqlite_file_is_replaced() {
 /// starts is refused before it touches anything.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_old_version_goes_on_beside_the_new_ones_tables() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(mut world) = World::start(engine).await else { continue };
         let comment = world.comment(PERSON, "/agent ours").await;
         assert_eq!(world.ended(comment).await, "rocket");

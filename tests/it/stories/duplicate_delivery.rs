@@ -6,7 +6,7 @@ use crate::support::world::{Engine, PERSON, REPO, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_delivery_fifty_times_at_once_is_one_task() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = World::start(engine).await else { continue };
         let comment = world.github.comment(REPO, world.issue, PERSON, "/agent ours fix it").await;
         let body = world.github.comment_payload(comment).await.to_string();
@@ -24,7 +24,7 @@ async fn the_same_delivery_fifty_times_at_once_is_one_task() {
 /// The delivery's id is not covered by the signature: whoever captured a body can send it again.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_body_under_fifty_ids_is_one_task() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = World::start(engine).await else { continue };
         let comment = world.github.comment(REPO, world.issue, PERSON, "/agent ours fix it").await;
         let body = world.github.comment_payload(comment).await.to_string();

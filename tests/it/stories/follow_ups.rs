@@ -17,7 +17,7 @@ async fn told(world: &World, branch: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_command_goes_on_with_the_first_ones_branch() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = world_that_adds(engine).await else { continue };
         let first = world.comment(PERSON, "/agent ours add a line").await;
         assert_eq!(world.ended(first).await, "rocket");
@@ -197,7 +197,7 @@ async fn a_kept_sandbox_is_its_persons_own_and_is_cleaned() {
 /// Bytes that no database takes must not keep a task from its end.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_with_a_nul_ends_all_the_same() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let script = "echo x > fixed.txt; printf 'Done\\000 and out.\\n'";
         let Some(world) = Builder::new(engine).agent("ours", script).start().await else { continue };
         let first = world.comment(PERSON, "/agent ours fix it").await;

@@ -58,7 +58,7 @@ async fn allow(visitor: &mut Visitor, login: &str) -> Answer {
 /// With the consent of the requester, and for as long as it lasts.
 #[tokio::test(flavor = "multi_thread")]
 async fn work_is_pushed_in_the_name_of_whoever_allowed_it() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let again = "echo six >> src/app.txt; echo done";
         let builder = Builder::new(engine).agent("ours", EDITS).agent("again", again);
         let Some(world) = world_with_fork(builder, eves()).await else { continue };
@@ -150,7 +150,7 @@ async fn a_push_that_github_refuses_is_no_failure() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_of_its_lines_become_suggestions() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = world_with_fork(Builder::new(engine).agent("ours", EDITS), eves()).await else { continue };
         let before = world.github.branches(REPO).await.unwrap();
         let comment = world.comment(PERSON, "/agent ours fix this").await;
@@ -205,7 +205,7 @@ async fn other_work_goes_to_a_branch_here_with_the_contributors_commits() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_to_the_fork_meanwhile_is_noticed() {
     let waits = format!("echo x > ../scratch/here; while [ ! -e ../scratch/go ]; do sleep 0.05; done; {EDITS}");
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = world_with_fork(Builder::new(engine).agent("ours", &waits), eves()).await else { continue };
         let comment = world.comment(PERSON, "/agent ours fix this").await;
         let (scratch, _) = world.scratch_file("here").await;

@@ -41,7 +41,7 @@ async fn one_call(world: &World) -> u16 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_requesters_key_pays_before_the_accounts_and_that_before_the_operators() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let vendor = Vendor::start(|_| Reply::json(200, ANSWER)).await;
         let builder = Builder::new(engine).setting("ANTHROPIC_BASE_URL", &vendor.url);
         let Some(mut world) = builder.gateway_agent("ours", "\"anthropic\"", CALLS).start().await else { continue };
@@ -117,7 +117,7 @@ async fn a_key_that_its_vendor_refuses_is_not_saved() {
 /// Whoever can write to the database still cannot make one person pay for another, nor read a key.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_was_tampered_with_stays_closed() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let vendor = Vendor::start(|_| Reply::json(200, ANSWER)).await;
         let builder = Builder::new(engine).setting("ANTHROPIC_BASE_URL", &vendor.url);
         let Some(mut world) = builder.gateway_agent("ours", "\"anthropic\"", CALLS).start().await else { continue };
@@ -160,7 +160,7 @@ const CALLS_EACH: usize = 10;
 /// encryption key to and fro.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_disturbs_no_call() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let vendor = Vendor::start(|_| Reply::json(200, ANSWER)).await;
         let builder = Builder::new(engine).setting("ANTHROPIC_BASE_URL", &vendor.url);
         let Some(mut world) = builder.setting("ENCRYPTION_KEY", &format!("{OLD},{NEW}")).start().await else {

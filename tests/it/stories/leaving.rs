@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use hireling::domain::agent::Provider;
 use hireling::domain::delivery::InstallationState;
-use hireling::domain::ids::{DeliveryId, InstallationId, UserId};
+use hireling::domain::ids::{InstallationId, UserId};
 use hireling::domain::key::KeyOwner;
 use hireling::domain::secret::Secret;
 
@@ -23,7 +23,7 @@ async fn tell(world: &World, guid: &str, action: &str, installation: i64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_that_takes_the_app_away_is_left_at_once_and_forgotten_later() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let builder = Builder::new(engine).agent("slow", ENDLESS).setting("KEEP_AFTER_UNINSTALL", "0d");
         let Some(mut world) = builder.start().await else { continue };
         let app = world.app(&[]).await;
@@ -37,12 +37,32 @@ async fn an_account_that_takes_the_app_away_is_left_at_once_and_forgotten_later(
         // One more waits behind it.
         world.comment(PERSON, "/agent ours --new").await;
         world.until("both are there", async |world| (world.tasks().await.len() == 2).then_some(())).await;
+        let store = world.store().await;
+        // Of another account nothing is touched.
+        world.next_issue().await;
+        let neighbour = world.comment(PERSON, "/agent ours").await;
+        assert_eq!(world.ended(neighbour).await, "rocket");
+        let neighbours = world.last_task().await;
+        assert_eq!(neighbours.thread.installation, InstallationId(5002));
+        app.save_key(KeyOwner::Installation(InstallationId(5002)), Provider::Anthropic, &key(2), UserId(77))
+            .await
+            .unwrap();
+        // And of this one also the policy of a repository that never had a task.
+        for sql in [
+            "INSERT INTO deliveries (guid, event, action, installation_id, repository_id, repository, sender, received_at, \
+             decision, facts) VALUES ('refused', 'issue_comment', 'created', 5001, 999, 'acme/quiet', 'x', 4102444800000, 'no_permission', '')",
+            "INSERT INTO policies (repository_id, seen_sha, holds, fault, looked_at) VALUES (999, '', '{}', '', 1)",
+        ] {
+            world.tamper(sql).await;
+        }
         let since = Instant::now();
         world.github.set_installation(5001, InstallationState::Deleted).await;
         tell(&world, "gone", "deleted", 5001).await;
         world
             .until("both are over", async |world| {
-                world.tasks().await.iter().all(|task| task.state.name() == "cancelled").then_some(())
+                let tasks = world.tasks().await;
+                let mut theirs = tasks.iter().filter(|task| task.thread.installation == InstallationId(5001));
+                theirs.all(|task| task.state.name() == "cancelled").then_some(())
             })
             .await;
         world
@@ -65,18 +85,28 @@ async fn an_account_that_takes_the_app_away_is_left_at_once_and_forgotten_later(
             .await;
         world.stop().await;
         world.restart().await;
-        world.until("it is forgotten", async |world| world.tasks().await.is_empty().then_some(())).await;
-        let store = world.store().await;
-        world
-            .until("its deliveries are, too", async |_| {
-                store.decision_of(&DeliveryId("gone".into())).await.unwrap().is_none().then_some(())
-            })
-            .await;
         world
             .until("the account is forgotten", async |_| {
-                store.installations(10).await.unwrap().is_empty().then_some(())
+                let known = store.installations(10).await.unwrap();
+                known.iter().all(|account| account.id != InstallationId(5001)).then_some(())
             })
             .await;
+        for table in ["tasks", "deliveries", "outbox", "write_budget", "audit_log"] {
+            let uses = if table == "audit_log" { " AND action = 'used a key'" } else { "" };
+            let count = async |id: i64| {
+                world.number(&format!("SELECT count(*) FROM {table} WHERE installation_id = {id}{uses}")).await
+            };
+            assert_eq!(count(5001).await, 0, "{engine:?}: {table}");
+            assert!(table == "audit_log" || count(5002).await > 0, "{engine:?}: {table} of the neighbour");
+        }
+        assert_eq!(world.number("SELECT count(*) FROM policies WHERE repository_id = 999").await, 0);
+        for table in ["runs", "log_entries", "task_messages"] {
+            let strangers = format!("SELECT count(*) FROM {table} WHERE task_id <> '{}'", neighbours.id);
+            assert_eq!(world.number(&strangers).await, 0, "{engine:?}: {table}");
+        }
+        assert!(world.log_of(&neighbours.id).await.contains("I will fix it"));
+        let theirs = KeyOwner::Installation(InstallationId(5002));
+        assert_eq!(store.keys_owned_by(theirs).await.unwrap().len(), 1);
         store.close().await;
         world.finish().await;
     }
@@ -84,7 +114,7 @@ async fn an_account_that_takes_the_app_away_is_left_at_once_and_forgotten_later(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_old_is_forgotten_and_what_is_open_is_not() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let builder = Builder::new(engine).setting("KEEP_LOGS", "0d").setting("KEEP_PAYLOADS", "0d");
         let Some(mut world) = builder.start().await else { continue };
         let comment = world.comment(PERSON, "/agent ours").await;

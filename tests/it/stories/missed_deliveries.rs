@@ -92,41 +92,69 @@ async fn three_pages_are_fetched_on_postgres() {
     three_pages_are_fetched(Engine::Postgres).await;
 }
 
+async fn whatever_github_answers_meanwhile(engine: Engine) {
+    let builder = Builder::new(engine).behind_a_balancer();
+    let Some(mut world) = builder.start().await else { return };
+    world.stop().await;
+    let (guids, issues) = sent_in_vain(&mut world, 110, 110).await;
+    let page = |cursor: &str| format!("<{}/app/hook/deliveries?cursor={cursor}>; rel=\"next\"", world.github.api_url());
+    let answer = |status, headers: &[(&'static str, &str)], body: &str| Kind::Answer {
+        status,
+        headers: headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+        body: body.to_owned(),
+    };
+    let limited = answer(403, &[("retry-after", "1")], "{\"message\":\"You have exceeded a secondary rate limit\"}");
+    let circle = page("v1_1");
+    let faults = [
+        answer(500, &[], ""),
+        limited.clone(),
+        Kind::Reset,
+        answer(200, &[], "<html>not yet</html>"),
+        // A list that leads back to itself.
+        answer(200, &[("link", &circle)], "[]"),
+        answer(200, &[("link", &circle)], "[]"),
+    ];
+    let before = |(call, kind)| Fault { call, times: 1, when: When::Before, kind };
+    let mut faults: Vec<Fault> = faults.into_iter().enumerate().map(before).collect();
+    // Then two pages, and the first wishes are refused; the last is done, and its answer is lost.
+    faults.extend([before((8, limited)), before((9, answer(502, &[], "")))]);
+    faults.push(Fault { call: 10, times: 1, when: When::After, kind: Kind::Reset });
+    world.github.set_delivery_faults(faults);
+    world.restart().await;
+    all_decided(&world, &guids).await;
+    each_ran_once(&mut world, &issues).await;
+    world.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn what_github_answers_meanwhile_does_not_matter() {
-    for engine in Engine::BOTH {
-        let builder = Builder::new(engine).behind_a_balancer();
-        let Some(mut world) = builder.start().await else { continue };
-        world.stop().await;
-        let (guids, issues) = sent_in_vain(&mut world, 110, 110).await;
-        let page =
-            |cursor: &str| format!("<{}/app/hook/deliveries?cursor={cursor}>; rel=\"next\"", world.github.api_url());
-        let answer = |status, headers: &[(&'static str, &str)], body: &str| Kind::Answer {
-            status,
-            headers: headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
-            body: body.to_owned(),
-        };
-        let limited =
-            answer(403, &[("retry-after", "1")], "{\"message\":\"You have exceeded a secondary rate limit\"}");
-        let circle = page("v1_1");
-        let faults = [
-            answer(500, &[], ""),
-            limited.clone(),
-            Kind::Reset,
-            answer(200, &[], "<html>not yet</html>"),
-            // A list that leads back to itself.
-            answer(200, &[("link", &circle)], "[]"),
-            answer(200, &[("link", &circle)], "[]"),
-        ];
-        let before = |(call, kind)| Fault { call, times: 1, when: When::Before, kind };
-        let mut faults: Vec<Fault> = faults.into_iter().enumerate().map(before).collect();
-        // Then two pages, and the first wishes are refused; the last is done, and its answer is lost.
-        faults.extend([before((8, limited)), before((9, answer(502, &[], "")))]);
-        faults.push(Fault { call: 10, times: 1, when: When::After, kind: Kind::Reset });
-        world.github.set_delivery_faults(faults);
-        world.restart().await;
-        all_decided(&world, &guids).await;
-        each_ran_once(&mut world, &issues).await;
+async fn whatever_github_answers_meanwhile_on_sqlite() {
+    whatever_github_answers_meanwhile(Engine::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_github_answers_meanwhile_on_postgres() {
+    whatever_github_answers_meanwhile(Engine::Postgres).await;
+}
+
+/// What stops a command comes before it, for the command was missed (fault F41).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_comes_after_its_cancel_is_stopped() {
+    for engine in Engine::both() {
+        let Some(mut world) = World::start(engine).await else { continue };
+        let late = world.github.comment(REPO, world.issue, PERSON, "/agent ours").await;
+        world.github.backdate(late).await;
+        let body = world.github.comment_payload(late).await.to_string();
+        world.comment(PERSON, "/agent cancel").await;
+        assert!(world.answer(0).await.contains("Nothing is running"), "{}", world.account().await);
+        world.github.deliver(&world.url, "late", "issue_comment", body.as_bytes()).await.unwrap();
+        assert_eq!(world.ended(late).await, "confused");
+        assert_eq!(world.last_task().await.state.name(), "cancelled");
+        // What is asked for afterwards is done.
+        world.next_issue().await;
+        let comment = world.comment(PERSON, "/agent ours").await;
+        assert_eq!(world.ended(comment).await, "rocket");
+        world.settled().await;
+        assert_eq!(world.github.pulls(REPO).await.len(), 1);
         world.finish().await;
     }
 }

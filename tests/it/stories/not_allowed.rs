@@ -13,7 +13,7 @@ async fn no_task(world: &World) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_is_told_that_commands_need_write_access() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = World::start(engine).await else { continue };
         world.github.set_permission(REPO, "eve", "read").await;
         let comment = world.comment("eve", "/agent ours fix it").await;
@@ -113,7 +113,7 @@ async fn a_suspended_installation_starts_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_daily_limit_holds_even_for_commands_at_once() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let builder = Builder::new(engine).setting("MAX_MESSAGES_PER_DAY", "3").agent("ours", "echo nothing to do");
         let Some(world) = builder.start().await else { continue };
         let mut sent = Vec::new();

@@ -45,7 +45,7 @@ async fn tell_of_review_comment(world: &World, id: i64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_on_a_pull_request_works_on_its_branch() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = world_with_pull(Builder::new(engine).agent("ours", FIXES)).await else { continue };
         let open = world.github.say_of_line(of_line(&world, "rita", 2, "This is off by one.")).await;
         let mut settled = of_line(&world, "rita", 1, "An old matter.");
@@ -79,7 +79,7 @@ async fn a_command_on_a_pull_request_works_on_its_branch() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_in_a_review_is_answered_there() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = world_with_pull(Builder::new(engine).agent("ours", FIXES)).await else { continue };
         let asked = world.github.say_of_line(of_line(&world, PERSON, 2, "/agent ours make it three")).await;
         tell_of_review_comment(&world, asked).await;

@@ -5,7 +5,7 @@ use crate::support::world::{Builder, Engine, OPERATOR, PERSON, REPO, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ledger_tells_what_became_of_each_delivery() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = World::start(engine).await else { continue };
         world.github.set_permission(REPO, "eve", "read").await;
         let refused = world.comment("eve", "/agent ours fix it").await;

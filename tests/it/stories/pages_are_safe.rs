@@ -135,7 +135,7 @@ const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_words_are_words() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let says = format!("printf '%s\\n' {}; printf '\\033[31mred\\033[0m\\r\\n'; echo b > b", quoted(HOSTILE));
         let Some(world) = Builder::new(engine).agent("ours", &says).start().await else { continue };
         let comment = world.comment(PERSON, &format!("/agent ours {HOSTILE}")).await;

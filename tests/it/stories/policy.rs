@@ -19,7 +19,7 @@ async fn look_again(world: &World) {
 async fn what_the_file_says_is_done() {
     let text = "agent: ours\nagents: [ours]\nsetup: [[sh, -c, echo ready > ../scratch/ready], ['false']]\ndraft: true\n\
                 labels: [by-agent]\nbase: develop\nlimits: {duration: 5h, per_day: 3}\n";
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let builder = with_policy(engine, text).agent("ours", "cat ../scratch/ready > seen.txt; echo done");
         let Some(world) = builder.agent("other", "echo x > x").start().await else { continue };
         world.github.branch_off(REPO, "develop").await.unwrap();
@@ -77,7 +77,7 @@ async fn who_may_command_is_raised_and_lowered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_file_leaves_the_last_good_one_in_force() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = with_policy(engine, "draft: true\n").start().await else { continue };
         world.comment(PERSON, "/agent config").await;
         assert!(world.answer(0).await.contains("| drafts | yes | policy |"));
@@ -137,7 +137,7 @@ async fn tell(world: &World, action: &str, login: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_that_waits_holds_up_no_command() {
     let text = "review: {on: [push], debounce: 1h, agent: ours}\n";
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(mut world) = with_policy(engine, text).agent("ours", "echo x > x.txt").start().await else { continue };
         world.github.branch_off(REPO, "feature").await.unwrap();
         world.github.push_file(REPO, "feature", "a.txt", "a\n").await.unwrap();

@@ -56,7 +56,7 @@ async fn what_is_found_is_said_on_its_lines() {
     let beside =
         json!({ "path": "README.md", "line": 1, "severity": "low", "rule": "docs", "title": "Say what it is" });
     let long = json!({ "path": "src/app.rs", "line": 4, "end_line": 99, "severity": "medium", "title": "Too far" });
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let said = answer(&[beside.clone(), long.clone(), minus()], &[]);
         let Some(world) = world_with_review(engine, &said).await else { continue };
         let comment = world.comment(PERSON, "/agent ours review the arithmetic").await;
@@ -109,7 +109,7 @@ async fn an_answer_that_is_no_review_is_a_failure() {
 /// The second look is at what came since; nothing is said twice, and what is mended is settled.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_review_goes_on_from_the_first() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let naming =
             json!({ "path": "src/app.rs", "line": 5, "severity": "low", "rule": "dead", "title": "Empty main" });
         // It repeats itself, and says that all it was told of is mended.
@@ -161,7 +161,7 @@ async fn a_second_review_goes_on_from_the_first() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_review_is_made_once_whatever_dies() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(mut world) = world_with_review(engine, &answer(&[minus()], &[])).await else { continue };
         for call in 0.. {
             world.github.install_anew().await;

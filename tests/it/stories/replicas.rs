@@ -141,6 +141,57 @@ async fn what_a_stopping_process_holds_another_takes_at_once() {
     world.finish().await;
 }
 
+/// A library that sets the clock of a program so many seconds off.
+fn wrong_clock(dir: &std::path::Path, seconds: i64) -> Option<std::path::PathBuf> {
+    let text = format!(
+        "#include <time.h>\n#include <unistd.h>\n#include <sys/syscall.h>\n\
+         int clock_gettime(clockid_t id, struct timespec *at) {{ int done = syscall(SYS_clock_gettime, id, at);\n\
+         if (id == CLOCK_REALTIME) at->tv_sec += {seconds}; return done; }}\n"
+    );
+    crate::support::compiled(dir, &format!("clock{seconds}"), &text)
+}
+
+/// What processes claim and promise each other is by the database's clock (fault F42).
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_whose_clocks_differ_do_everything_once() {
+    let Some(mut world) = replicated("echo x > x.txt; echo 'Done.'").await else { return };
+    let dir = tempfile::tempdir().unwrap();
+    for seconds in [-300, 300] {
+        let Some(library) = wrong_clock(dir.path(), seconds) else {
+            crate::support::skipped("clocks that differ, because there is no C compiler here");
+            return;
+        };
+        world.set("LD_PRELOAD", &library.display().to_string());
+        world.add_replica(&[]).await;
+        let said = world.log();
+        assert!(said.contains("the database's clock is not this machine's"), "{said}");
+    }
+    let mut issues = Vec::new();
+    for number in 0..16 {
+        issues.push(world.next_issue().await);
+        world.comment(PERSON, if number % 2 == 0 { "/agent ours" } else { "/agent help" }).await;
+    }
+    // Minutes would pass until one process does what another one promised, or a claim would be none.
+    world
+        .until_within(Duration::from_secs(60), "all are answered", async |world| {
+            for issue in &issues {
+                let thread = world.github.thread(REPO, *issue).await;
+                let is_answered = thread.iter().any(|comment| comment.author.ends_with("[bot]"));
+                if !is_answered {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+    world.settled().await;
+    for issue in issues {
+        world.issue = issue;
+        world.only_answer().await;
+    }
+    world.finish().await;
+}
+
 /// A transaction pooler takes LISTEN and never tells anything: the processes ask instead.
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_a_transaction_pooler_alone_processes_ask_instead_of_listening() {

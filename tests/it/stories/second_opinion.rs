@@ -11,7 +11,7 @@ async fn answer_of(world: &World, comment: i64) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_agent_reviews_the_first_ones_pull_request() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = Builder::new(engine).agent("theirs", LOOKS).start().await else { continue };
         let comment = world.comment(PERSON, "/agent ours --review-by theirs fix it").await;
         let answer = answer_of(&world, comment).await;
@@ -56,7 +56,7 @@ async fn a_reviewer_that_fails_leaves_a_draft_and_says_so() {
 /// The service dies while the reviewer looks: the next process reads on, and there is one review.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_review_outlives_the_service() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let script = "echo up > ../scratch/up; while [ ! -s ../scratch/go ]; do sleep 0.05; done; echo 'All good.'";
         let Some(mut world) = Builder::new(engine).agent("theirs", script).start().await else { continue };
         let comment = world.comment(PERSON, "/agent ours --review-by theirs fix it").await;

@@ -15,7 +15,7 @@ async fn without_an_app(engine: Engine) -> Option<World> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_button_makes_the_app_and_the_service_goes_on() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(mut world) = without_an_app(engine).await else { continue };
         let link = world.setup_link().await;
         let (good, said) = world.run(&["check"]).await;
@@ -43,7 +43,9 @@ async fn a_button_makes_the_app_and_the_service_goes_on() {
         let action = page.body.split("method=\"post\" action=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
         let next = operator.submit(&page, &action, "", &[]).await;
         assert!(next.url.ends_with("/setup/next"), "{} {}", next.url, next.body);
-        assert!(next.text().contains("hireling is made") && next.text().contains("/apps/hireling/installations/new"));
+        assert!(
+            next.text().contains("hireling is made") && next.text().contains("/github-apps/hireling/installations/new")
+        );
         world
             .until("GitHub reached us", async |world| {
                 let page = Visitor::new(world).get("/setup/next").await;

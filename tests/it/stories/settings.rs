@@ -29,7 +29,7 @@ async fn a_wrong_setting_stops_the_start_with_one_sentence() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_tells_each_thing_in_one_line() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(mut world) = World::start(engine).await else { continue };
         let (good, said) = world.run(&["check"]).await;
         assert!(good, "{said}");
@@ -38,6 +38,7 @@ async fn check_tells_each_thing_in_one_line() {
         let expected = [
             "settings",
             "database",
+            "encryption key",
             "GitHub",
             "permissions",
             "webhook",

@@ -8,7 +8,7 @@ use crate::support::world::{Builder, Engine, PERSON, REPO, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_linked_on_the_page_and_pays() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let vendor = Vendor::start(|asked| match asked.header("x-api-key") {
             "sk-ant-of-maria-herself" => Reply::json(200, "{}"),
             _ => Reply::json(401, "{}"),
@@ -99,7 +99,7 @@ async fn an_organizations_keys_are_for_its_administrators() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connectors_are_added_edited_switched_and_deleted() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = World::start(engine).await else { continue };
         let mut maria = Visitor::sign_in(&world, PERSON).await;
         let page = maria.get("/settings/connectors").await;
@@ -157,7 +157,7 @@ async fn connectors_are_added_edited_switched_and_deleted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_person_prefers_holds_for_the_next_command() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(mut world) = Builder::new(engine).agent("theirs", "echo b > b; echo mine").start().await else {
             continue;
         };
@@ -213,7 +213,7 @@ async fn what_a_person_prefers_holds_for_the_next_command() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn people_take_their_data_with_them_and_have_it_deleted() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = World::start(engine).await else { continue };
         let comment = world.comment(PERSON, "/agent ours fix it").await;
         world.ended(comment).await;

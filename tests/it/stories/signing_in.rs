@@ -34,7 +34,7 @@ async fn link(visitor: &mut Visitor, with: &str) -> Answer {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_github_and_out_again() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = World::start(engine).await else { continue };
         let mut maria = Visitor::new(&world);
         let asked = maria.get("/settings").await;
@@ -176,7 +176,7 @@ async fn who_tries_too_often_has_to_wait() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_account_is_linked_and_signs_the_same_person_in() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some((world, vercel)) = world_with_both(engine).await else { continue };
         let mut maria = Visitor::sign_in(&world, PERSON).await;
         let page = link(&mut maria, "vercel").await;
@@ -198,7 +198,7 @@ async fn a_second_account_is_linked_and_signs_the_same_person_in() {
 /// One came by Vercel first and left a key. Linking asks, and then moves it over.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_people_become_one_after_they_were_asked() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         for begins_on in ["github", "vercel"] {
             let Some((world, _vercel)) = world_with_both(engine).await else { continue };
             let mut by_vercel = Visitor::new(&world);

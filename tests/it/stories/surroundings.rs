@@ -17,7 +17,7 @@ async fn pull_with(world: &mut World, body: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn linked_issues_and_failed_checks_are_told() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(mut world) = Builder::new(engine).agent("ours", TELLS).start().await else { continue };
         let other = world.github.open_issue(REPO, "eve", "Sums are wrong", "2 and 2 is <!-- not --> five.").await;
         let head = pull_with(&mut world, &format!("Closes #{other}.")).await;

@@ -11,7 +11,7 @@ const HIDDEN: &str = "other/secret";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_private_repositorys_tasks_are_for_its_readers() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(mut world) = World::start(engine).await else { continue };
         world.github.set_private(REPO, true).await;
         world.github.add_repository(HIDDEN, &[("a", "b")]).await.unwrap();
@@ -67,7 +67,7 @@ fn shape(answer: &crate::support::visitor::Answer) -> (u16, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_list_is_filtered_and_paged() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(mut world) = Builder::new(engine).agent("theirs", "exit 3").start().await else { continue };
         for text in ["/agent ours paint it blue", "/agent theirs paint it red", "/agent ours 100% done_or_not"] {
             let comment = world.comment(PERSON, text).await;
@@ -150,7 +150,7 @@ async fn let_go(world: &World) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_log_is_shown_in_windows_and_searched() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = talking(engine).await else { continue };
         let task = world.last_task().await.id;
         let mut visitor = Visitor::new(&world);
@@ -196,7 +196,7 @@ async fn a_long_log_is_shown_in_windows_and_searched() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_follow_one_log_and_miss_no_line() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = talking(engine).await else { continue };
         let task = world.last_task().await.id;
         let url = format!("{}/tasks/{task}/events", world.url);
@@ -243,7 +243,7 @@ async fn many_follow_one_log_and_miss_no_line() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_is_cancelled_and_done_again_by_buttons() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = Builder::new(engine).agent("ours", "echo begun; sleep 600").start().await else { continue };
         world.github.set_permission(REPO, "paul", "write").await;
         world.github.set_permission(REPO, "rita", "read").await;

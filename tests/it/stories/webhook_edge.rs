@@ -68,7 +68,7 @@ async fn what_is_wrong_is_refused_briefly() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_nobody_knows_is_taken_and_noted() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = World::start(engine).await else { continue };
         let (status, _) =
             post(&world, &[("x-github-event", "invented_yesterday")], b"{\"action\":\"x\"}".to_vec()).await;

@@ -47,7 +47,7 @@ fn person(login: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn labels_start_work_and_reviews() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let builder = Builder::new(engine).agent("ours", NOTHING_FOUND).agent("editor", "echo x > x.txt");
         let Some(mut world) = builder.setting("DEFAULT_AGENT", "ours").start().await else { continue };
         let label = |name: &str| json!({ "label": { "name": name } });
@@ -78,7 +78,7 @@ async fn labels_start_work_and_reviews() {
 /// Of the requests for a review, those to our aliases are ours.
 #[tokio::test(flavor = "multi_thread")]
 async fn review_requests_to_our_aliases_are_answered() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let builder = Builder::new(engine).agent("ours", NOTHING_FOUND);
         let builder = builder.setting("DEFAULT_AGENT", "ours").setting("REVIEW_ALIASES", "Robots,the-machine");
         let Some(mut world) = builder.start().await else { continue };
@@ -113,7 +113,7 @@ async fn review_requests_to_our_aliases_are_answered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_is_taken_back_stops_its_task() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let builder = Builder::new(engine).agent("ours", WAITS);
         let builder = builder.setting("DEFAULT_AGENT", "ours").setting("REVIEW_ALIASES", "robots");
         let Some(mut world) = builder.start().await else { continue };
@@ -198,7 +198,7 @@ async fn a_review_that_nobody_asked_for_refuses_in_silence() {
 /// What waits is not begun any more; what runs is finished.
 #[tokio::test(flavor = "multi_thread")]
 async fn closing_ends_what_waits() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(mut world) = Builder::new(engine).agent("ours", WAITS).start().await else { continue };
         open_pull(&mut world).await;
         let first = world.comment(PERSON, "/agent ours review").await;

@@ -27,7 +27,12 @@ pub async fn fresh_database() -> Option<String> {
 
 /// The same database through the transaction pooler, where stories are told through it.
 pub fn pooled(url: &str) -> Option<String> {
-    std::env::var_os("TEST_THROUGH_POOLER").and_then(|_| through_pooler(url))
+    if is_through_pooler() { through_pooler(url) } else { None }
+}
+
+/// Stories are told through the transaction pooler.
+pub fn is_through_pooler() -> bool {
+    std::env::var_os("TEST_THROUGH_POOLER").is_some()
 }
 
 /// The same database through the transaction pooler that `TEST_POOLER_URL` names, if it names one.

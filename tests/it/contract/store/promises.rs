@@ -62,7 +62,7 @@ async fn eyes_come_too_late_once_a_result_is_promised() {
 
 /// On SQLite a start means that nobody else is there. What has to wait for another reason waits on.
 #[tokio::test]
-async fn a_start_takes_over_what_was_claimed_and_no_more() {
+async fn a_start_on_sqlite_takes_over_what_was_claimed_and_no_more() {
     let bench = both().await.remove(0);
     let Bench { store, clock, .. } = &bench;
     let (claim, settling) = (Duration::from_secs(90), Duration::from_secs(15));

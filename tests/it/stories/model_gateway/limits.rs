@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spender_is_stopped_at_its_limit_and_its_work_is_saved() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let vendor = Vendor::start(|_| Reply::sse(ANSWER)).await;
         let Some(world) = world_with(engine, &vendor).await else { continue };
         let comment = world.comment(PERSON, "/agent ours --max '$1' fix this").await;
@@ -188,7 +188,7 @@ async fn a_limit_holds_against_many_calls_at_once() {
 /// A deploy breaks off what an agent is being told; that was told, and costs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_a_stop_breaks_off_is_counted() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let hold = Arc::new(Notify::new());
         let first = ANSWER.lines().take(3).collect::<Vec<_>>().join("\n") + "\n";
         let vendor = Vendor::start(move |_| {

@@ -63,7 +63,7 @@ impl<'a> Client<'a> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_vendor_gets_the_key_and_the_agent_a_grant() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let vendor = Vendor::start(|_| {
             let mut reply = Reply::sse(ANSWER);
             reply.headers.extend([("set-cookie", "a=b"), ("request-id", "req_1"), ("x-internal", "secret")]);

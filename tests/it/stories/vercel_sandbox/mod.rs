@@ -35,7 +35,7 @@ async fn assert_counted(world: &World) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_comment_becomes_a_pull_request() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let Some(world) = Builder::new(engine).on_vercel().await.start().await else { continue };
         let comment = world.comment(PERSON, "/agent ours fix the button").await;
         assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
@@ -294,7 +294,7 @@ async fn open_gate(world: &World, sandbox: &str) {
 /// kill -9, and a deploy, while the agent works: it works on, and is read on.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_agent_works_on_while_the_service_is_away() {
-    for engine in Engine::BOTH {
+    for engine in Engine::both() {
         let builder = Builder::new(engine).agent("ours", GATED);
         let Some(mut world) = builder.on_vercel().await.start().await else { continue };
         for gracefully in [false, true] {

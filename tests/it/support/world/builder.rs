@@ -19,7 +19,10 @@ pub enum Engine {
 }
 
 impl Engine {
-    pub const BOTH: [Self; 2] = [Self::Sqlite, Self::Postgres];
+    /// Where stories are told through a pooler, they are not told on SQLite once more.
+    pub fn both() -> Vec<Self> {
+        if postgres::is_through_pooler() { vec![Self::Postgres] } else { vec![Self::Sqlite, Self::Postgres] }
+    }
 }
 
 /// How a world is set up before the service starts.
@@ -45,7 +48,9 @@ pub struct Builder {
 pub const EDIT: &str = "echo 'I will fix it'; echo fixed > fixed.txt; echo 'Fixed the button.'";
 
 impl Builder {
+    /// A story that is told on one engine tells through a pooler what it can: nothing in it looks at the file.
     pub fn new(engine: Engine) -> Self {
+        let engine = if postgres::is_through_pooler() { Engine::Postgres } else { engine };
         let builder = Self {
             canary: format!("sk-ant-canary/{:032x}+ZZ", rand::random::<u128>()),
             engine,

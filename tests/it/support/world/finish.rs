@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{REPO, World};
 use crate::double::{self, Double};
-use crate::support::postgres;
+use crate::support::{http, postgres};
 
 impl World {
     /// The end of every story: a clean stop, nothing GitHub would have refused, no line at error
@@ -46,7 +46,7 @@ impl World {
         for task in self.tasks().await {
             shown.push_str(&self.log_of(&task.id).await);
             let page = format!("{}/tasks/{}", self.url, task.id);
-            shown.push_str(&reqwest::get(page).await.unwrap().text().await.unwrap());
+            shown.push_str(&http().get(page).send().await.unwrap().text().await.unwrap());
         }
         shown
     }

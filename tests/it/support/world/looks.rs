@@ -9,6 +9,7 @@ use hireling::domain::secret::Secret;
 use hireling::domain::task::Task;
 
 use super::{REPO, World};
+use crate::support::http;
 
 impl World {
     /// Waits until every sandbox that was made is deleted.
@@ -92,6 +93,22 @@ impl World {
         pulls.remove(0)
     }
 
+    /// What a question to the database comes to.
+    pub async fn number(&self, sql: &str) -> i64 {
+        use sqlx::{AssertSqlSafe, Connection as _};
+        let query = sqlx::query_scalar(AssertSqlSafe(sql.to_owned()));
+        match self.database.strip_prefix("sqlite://") {
+            Some(path) => {
+                let mut connection = sqlx::SqliteConnection::connect(&format!("sqlite://{path}")).await.unwrap();
+                query.fetch_one(&mut connection).await.unwrap()
+            }
+            None => {
+                let query = sqlx::query_scalar(AssertSqlSafe(sql.to_owned()));
+                query.fetch_one(&mut crate::support::postgres::connect(&self.database).await).await.unwrap()
+            }
+        }
+    }
+
     pub async fn store(&self) -> Store {
         let location = match self.database.strip_prefix("sqlite://") {
             Some(path) => Location::Sqlite(path.into()),
@@ -111,7 +128,7 @@ impl World {
     /// The log of a task, as its page gives it out.
     pub async fn log_of(&self, task: &TaskId) -> String {
         let url = format!("{}/tasks/{task}/log", self.url);
-        reqwest::get(url).await.unwrap().error_for_status().unwrap().text().await.unwrap()
+        http().get(url).send().await.unwrap().error_for_status().unwrap().text().await.unwrap()
     }
 
     /// The most memory that the running service ever held.
@@ -127,7 +144,7 @@ impl World {
         let address = self
             .until("the figures' address is logged", async |world| world.service.as_ref()?.field("figures", "address"))
             .await;
-        reqwest::get(format!("http://{address}/metrics")).await.unwrap().text().await.unwrap()
+        http().get(format!("http://{address}/metrics")).send().await.unwrap().text().await.unwrap()
     }
 
     /// Waits for a file that an agent in a local sandbox writes into its scratch folder. Gives the

@@ -211,15 +211,18 @@ impl World {
         what: &str,
         mut look: impl AsyncFnMut(&Self) -> Option<T>,
     ) -> T {
-        let deadline = tokio::time::Instant::now() + patience;
-        loop {
-            if let Some(found) = look(self).await {
-                return found;
+        let looking = async {
+            loop {
+                if let Some(found) = look(self).await {
+                    return found;
+                }
+                tokio::time::sleep(POLL).await;
             }
-            if tokio::time::Instant::now() > deadline {
-                panic!("waited in vain until {what}\n{}", self.account().await);
-            }
-            tokio::time::sleep(POLL).await;
+        };
+        // A look that hangs is bounded, too.
+        match tokio::time::timeout(patience, looking).await {
+            Ok(found) => found,
+            Err(_) => panic!("waited in vain until {what}\n{}", self.account().await),
         }
     }
 

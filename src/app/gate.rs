@@ -1,0 +1,87 @@
+//! What stands before each write to GitHub: who has lost the right to a task or an effect writes nothing any more, and
+//! who stops begins nothing that is not over in a moment.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::adapters::store::StoreError;
+
+/// What is under way at a stop has so long to end. GitHub may go on with a call whose caller went away, and whoever looks
+/// meanwhile does not see what comes of it.
+pub(super) const TO_END: Duration = Duration::from_secs(3);
+
+/// Of one run, or of one effect. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    /// By this process's own steady clock.
+    valid_until: Arc<Mutex<Instant>>,
+    closed: CancellationToken,
+    inside: TaskTracker,
+}
+
+impl Gate {
+    /// Nobody else acts before this moment.
+    pub(super) fn until(valid_until: Instant) -> Self {
+        let valid_until = Arc::new(Mutex::new(valid_until));
+        Self { valid_until, closed: CancellationToken::new(), inside: TaskTracker::new() }
+    }
+
+    pub(super) fn extend(&self, valid_until: Instant) {
+        *self.valid_until.lock().unwrap_or_else(PoisonError::into_inner) = valid_until;
+    }
+
+    /// Asked right before a write: a process may have been frozen since it asked last (fault F46).
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        let valid_until = *self.valid_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if Instant::now() < valid_until { Ok(()) } else { Err(StoreError::LeaseLost) }
+    }
+
+    /// Goes through, for as long as the answer is kept; for ever outside where the gate is closed: whoever closed it breaks
+    /// off what waits there.
+    pub(super) async fn enter(&self) -> Result<TaskTrackerToken, StoreError> {
+        let entered = self.inside.token();
+        if self.closed.is_cancelled() {
+            drop(entered);
+            return std::future::pending().await;
+        }
+        self.check()?;
+        Ok(entered)
+    }
+
+    /// Lets nobody in any more, and waits a moment for who is inside.
+    pub(super) async fn close(&self) {
+        self.closed.cancel();
+        self.inside.close();
+        let _ = tokio::time::timeout(TO_END, self.inside.wait()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_inside_ends_and_nobody_else_begins() {
+        let gate = Gate::until(Instant::now() + Duration::from_secs(60));
+        let inside = gate.enter().await.unwrap();
+        let mut closing = std::pin::pin!(gate.close());
+        assert!(futures::poll!(&mut closing).is_pending(), "somebody is inside");
+        assert!(futures::poll!(std::pin::pin!(gate.enter())).is_pending(), "it is closed");
+        drop(inside);
+        tokio::time::timeout(TO_END / 2, closing).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_right_that_is_over_lets_nothing_through() {
+        let gate = Gate::until(Instant::now());
+        assert!(matches!(gate.check(), Err(StoreError::LeaseLost)));
+        assert!(gate.enter().await.is_err());
+        gate.extend(Instant::now() + Duration::from_secs(60));
+        assert!(gate.enter().await.is_ok());
+    }
+}
