@@ -1,13 +1,15 @@
 # A static binary on an empty base. `tests/image` runs the same steps where no container engine is.
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
-COPY . .
 # Names and versions of the dependencies stay in the binary: `cargo audit bin hireling` reads them.
 RUN cargo install --locked cargo-auditable@0.7.7
+COPY . .
 ENV RUSTFLAGS="-C target-feature=+crt-static"
 RUN cargo auditable build --locked --profile dist --target "$(rustc -vV | sed -n 's/^host: //p')"
 RUN mkdir -p out/base/etc/ssl/certs out/own/data out/own/tmp
 RUN cp target/*/dist/hireling out/base/hireling
+# Engines that look a user up want to find one.
+RUN echo 'hireling:x:65532:65532::/data:/hireling' >out/base/etc/passwd && echo 'hireling:x:65532:' >out/base/etc/group
 RUN cp /etc/ssl/certs/ca-certificates.crt out/base/etc/ssl/certs/ca-certificates.crt
 
 FROM scratch
