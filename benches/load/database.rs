@@ -1,6 +1,7 @@
 //! Claims, log lines and list reads, straight on the store.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hireling::adapters::store::{Access, Location, Store, TaskPage};
@@ -70,13 +71,21 @@ impl Database {
 pub async fn claims_and_logs(database: &Database) {
     let store = database.store().await;
     println!("\n## Claims (claim and settle), {}", database.name());
-    println!("| backlog | workers | claims per second | p99 ms |\n|---|---|---|---|");
+    println!(
+        "| backlog | workers | claims per second | p99 ms | the same two writes bare | ratio |\n|---|---|---|---|---|---|"
+    );
     for backlog in [10_000, 1_000_000] {
         database.empty().await;
         seed::tasks(&database.url, "queued", backlog).await;
         for workers in [1, 4, 16] {
             let (count, p99) = claim_for_a_while(&store, workers).await;
-            println!("| {backlog} | {workers} | {count:.0} | {} |", ms(p99));
+            let bare = match database.dir {
+                None => Some(claim_barely(&database.url, workers).await),
+                Some(_) => None,
+            };
+            let [bare, ratio] =
+                bare.map_or(["".into(), "".into()], |bare| [format!("{bare:.0}"), format!("{:.2}", count / bare)]);
+            println!("| {backlog} | {workers} | {count:.0} | {} | {bare} | {ratio} |", ms(p99));
         }
     }
     println!("\n## Log lines of 100 bytes, {}", database.name());
@@ -119,6 +128,33 @@ async fn claim_for_a_while(store: &Store, workers: usize) -> (f64, Duration) {
         futures::future::join_all(loops).await.into_iter().flat_map(|times| times.unwrap()).collect();
     times.sort_unstable();
     (times.len() as f64 / begin.elapsed().as_secs_f64(), percentile(&times, 0.99))
+}
+
+/// What a claim and an end cost PostgreSQL at least: the oldest of the queue, without turns, leases and order.
+async fn claim_barely(url: &str, workers: usize) -> f64 {
+    let pool = sqlx::PgPool::connect(url).await.unwrap();
+    let (begin, done) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+    let loops = (0..workers).map(|_| {
+        let (pool, done) = (pool.clone(), Arc::clone(&done));
+        tokio::spawn(async move {
+            while begin.elapsed() < CELL {
+                let claimed: Option<i64> = sqlx::query_scalar(
+                    "UPDATE tasks SET state = 'running', lease_owner = 'w', lease_until = 1 WHERE seq = (SELECT seq FROM tasks \
+                     WHERE state = 'queued' ORDER BY installation_id, seq LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING seq",
+                )
+                .fetch_optional(&pool)
+                .await
+                .unwrap();
+                let ended = sqlx::query("UPDATE tasks SET state = 'no_changes', lease_owner = NULL WHERE seq = $1");
+                ended.bind(claimed).execute(&pool).await.unwrap();
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    });
+    futures::future::join_all(loops).await;
+    let rate = done.load(Ordering::Relaxed) as f64 / begin.elapsed().as_secs_f64();
+    pool.close().await;
+    rate
 }
 
 pub async fn reads(database: &Database) {
