@@ -75,12 +75,14 @@ pub async fn claims_and_logs(database: &Database) {
         "| backlog | workers | claims per second | p99 ms | the same two writes bare | ratio |\n|---|---|---|---|---|---|"
     );
     for backlog in [10_000, 1_000_000] {
-        database.empty().await;
-        seed::tasks(&database.url, "queued", backlog).await;
         for workers in [1, 4, 16] {
+            queue(database, backlog).await;
             let (count, p99) = claim_for_a_while(&store, workers).await;
             let bare = match database.dir {
-                None => Some(claim_barely(&database.url, workers).await),
+                None => {
+                    queue(database, backlog).await;
+                    Some(claim_barely(&database.url, workers).await)
+                }
                 Some(_) => None,
             };
             let [bare, ratio] =
@@ -106,6 +108,11 @@ pub async fn claims_and_logs(database: &Database) {
     store.close().await;
 }
 
+async fn queue(database: &Database, backlog: u64) {
+    database.empty().await;
+    seed::tasks(&database.url, "queued", backlog).await;
+}
+
 async fn claim_for_a_while(store: &Store, workers: usize) -> (f64, Duration) {
     let begin = Instant::now();
     let ending = Arc::new(Ending { outcome: Outcome::NoChanges, reason: String::new(), detail: String::new() });
@@ -116,8 +123,8 @@ async fn claim_for_a_while(store: &Store, workers: usize) -> (f64, Duration) {
             while begin.elapsed() < CELL {
                 let asked = Instant::now();
                 let claimed = store.claim_queued(&format!("w{worker}"), LEASE, Millis(1)).await.unwrap();
-                times.push(asked.elapsed());
                 if let Some(claimed) = claimed {
+                    times.push(asked.elapsed());
                     store.settle(&claimed.lease, &ending, &[], Millis(2)).await.unwrap();
                 }
             }
@@ -145,6 +152,9 @@ async fn claim_barely(url: &str, workers: usize) -> f64 {
                 .fetch_optional(&pool)
                 .await
                 .unwrap();
+                if claimed.is_none() {
+                    break;
+                }
                 let ended = sqlx::query("UPDATE tasks SET state = 'no_changes', lease_owner = NULL WHERE seq = $1");
                 ended.bind(claimed).execute(&pool).await.unwrap();
                 done.fetch_add(1, Ordering::Relaxed);
@@ -158,6 +168,7 @@ async fn claim_barely(url: &str, workers: usize) -> f64 {
 }
 
 pub async fn reads(database: &Database) {
+    database.store().await.close().await;
     println!("\n## List reads, 50 tasks of one of 50 repositories, {}", database.name());
     println!("| tasks | list | p50 ms | p99 ms |\n|---|---|---|---|");
     for count in [1_000u64, 1_000_000] {

@@ -26,32 +26,34 @@ impl Db {
     }
 }
 
-/// The oldest task whose thread is free, of the installation that runs least and waited longest.
-/// `LIMIT 1 … IS NOT NULL` stands for `EXISTS`, which SQLite 3.51 turns into a join over the backlog.
+/// The oldest task whose thread is free, of the installation that runs least and waited longest, or of a later one where
+/// others are just taking those. `>=` and both columns of the order leave PostgreSQL one index to read, `tasks_queue`: what is
+/// over is not walked through, however old its statistics are. SQLite is told (`$by`).
 /// `$1` owner, `$2` lease in milliseconds, `$3` now for people.
 macro_rules! claim_queued {
-    ($now:literal, $lock:literal) => {
+    ($now:literal, $by:literal, $lock:literal) => {
         concat!(
             "WITH RECURSIVE waiting(installation_id) AS (",
-            " SELECT min(installation_id) FROM tasks WHERE state = 'queued'",
-            " UNION ALL SELECT (SELECT min(n.installation_id) FROM tasks n",
+            " SELECT min(installation_id) FROM tasks ", $by, " WHERE state = 'queued'",
+            " UNION ALL SELECT (SELECT min(n.installation_id) FROM tasks n ", $by,
             "  WHERE n.state = 'queued' AND n.installation_id > w.installation_id)",
             " FROM waiting w WHERE w.installation_id IS NOT NULL),",
             " turn AS (SELECT w.installation_id FROM waiting w WHERE w.installation_id IS NOT NULL",
             "  AND NOT EXISTS (SELECT 1 FROM installations b WHERE b.id = w.installation_id AND b.blocked_until > $3)",
-            "  AND (SELECT e.seq FROM tasks e WHERE e.state = 'queued' AND e.installation_id = w.installation_id",
+            "  AND (SELECT e.installation_id FROM tasks e ", $by, " WHERE e.state = 'queued' AND e.installation_id >= w.installation_id",
             "   AND NOT EXISTS (SELECT 1 FROM tasks o WHERE o.repository_id = e.repository_id",
             "    AND o.issue_number = e.issue_number AND o.state IN ('queued', 'running') AND o.seq < e.seq)",
-            "   LIMIT 1) IS NOT NULL",
+            "   ORDER BY e.installation_id, e.seq LIMIT 1) = w.installation_id",
             "  ORDER BY (SELECT count(*) FROM tasks r WHERE r.state = 'running' AND r.installation_id = w.installation_id),",
             "   coalesce((SELECT s.started_at FROM tasks s WHERE s.installation_id = w.installation_id AND s.started_at IS NOT NULL ORDER BY s.started_at DESC LIMIT 1), 0) LIMIT 1)",
             " UPDATE tasks SET state = 'running', lease_owner = $1, lease_until = ", $now, " + $2,",
             " fence = fence + 1, started_at = coalesce(started_at, $3)",
-            " WHERE seq = (SELECT t.seq FROM tasks t WHERE t.state = 'queued'",
-            "  AND t.installation_id = (SELECT installation_id FROM turn)",
+            " WHERE seq = (SELECT t.seq FROM tasks t ", $by, " WHERE t.state = 'queued'",
+            "  AND t.installation_id >= (SELECT installation_id FROM turn)",
+            "  AND NOT EXISTS (SELECT 1 FROM installations b WHERE b.id = t.installation_id AND b.blocked_until > $3)",
             "  AND NOT EXISTS (SELECT 1 FROM tasks o WHERE o.repository_id = t.repository_id",
             "   AND o.issue_number = t.issue_number AND o.state IN ('queued', 'running') AND o.seq < t.seq)",
-            "  ORDER BY t.seq LIMIT 1 ", $lock, ")",
+            "  ORDER BY t.installation_id, t.seq LIMIT 1 ", $lock, ")",
             " RETURNING ",
             task_columns!()
         )
@@ -139,8 +141,14 @@ macro_rules! claim_missed {
     };
 }
 
+/// Taking the next task of the queue, on SQLite and on PostgreSQL. A test asks both engines for their plans.
+pub const CLAIMS: [&str; 2] = [
+    claim_queued!("CAST(unixepoch('subsec') * 1000 AS INTEGER)", "INDEXED BY tasks_queue", ""),
+    claim_queued!("(extract(epoch from clock_timestamp()) * 1000)::bigint", "", "FOR UPDATE SKIP LOCKED"),
+];
+
 static SQLITE: Dialect = Dialect {
-    claim_queued: claim_queued!("CAST(unixepoch('subsec') * 1000 AS INTEGER)", ""),
+    claim_queued: CLAIMS[0],
     claim_expired: claim_expired!("CAST(unixepoch('subsec') * 1000 AS INTEGER)", ""),
     claim_pending: claim_pending!(""),
     claim_due: claim_due!(""),
@@ -153,7 +161,7 @@ static SQLITE: Dialect = Dialect {
 };
 
 static POSTGRES: Dialect = Dialect {
-    claim_queued: claim_queued!("(extract(epoch from clock_timestamp()) * 1000)::bigint", "FOR UPDATE SKIP LOCKED"),
+    claim_queued: CLAIMS[1],
     claim_expired: claim_expired!("(extract(epoch from clock_timestamp()) * 1000)::bigint", "FOR UPDATE SKIP LOCKED"),
     claim_pending: claim_pending!("FOR UPDATE SKIP LOCKED"),
     claim_due: claim_due!("FOR UPDATE SKIP LOCKED"),

@@ -42,6 +42,7 @@ pub use admission::{Admission, Admit, Limits};
 pub use budget::{Purpose, Verdict};
 pub use conversations::Conversation;
 pub use deliveries::{Decision, KeptDelivery, LedgerRow, PendingDelivery, Stored};
+pub use dialect::CLAIMS;
 pub use grants::{Granted, NewGrant};
 pub use lists::LISTS;
 pub use log_entries::Append;

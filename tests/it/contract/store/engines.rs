@@ -100,6 +100,43 @@ async fn every_list_has_its_index() {
     }
 }
 
+/// A claim reads the queue alone, also where the planner last looked when everything was queued.
+#[tokio::test]
+async fn a_claim_walks_through_nothing_that_is_over() {
+    const SEED: &str = "INSERT INTO tasks (id, delivery_guid, meaning, installation_id, repository_id, repository, issue_number, \
+        is_pull, subject, triggered_at, requester_id, requester, agent, options, request, state, created_at) \
+        SELECT CAST(n AS TEXT), 'g', CAST(n AS TEXT), n % 50, n % 50, 'acme/shop', n, FALSE, '', n, 7, 'maria', 'ours', '{}', '', \
+        'queued', n FROM r";
+    let [lite, shared] = CLAIMS.map(|sql| sql.replace("$1", "'w'").replace("$2", "60000").replace("$3", "1"));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("test.db");
+    Store::open(&Location::Sqlite(path.clone()), Access::Service).await.unwrap().close().await;
+    let pool = sqlx::SqlitePool::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    let numbers = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 5000)";
+    for sql in [format!("{numbers} {SEED}"), "ANALYZE".to_owned()] {
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&pool).await.unwrap();
+    }
+    let rows = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {lite}"))).fetch_all(&pool).await.unwrap();
+    let plan: String = rows.iter().map(|row| row.get::<String, _>("detail") + "\n").collect();
+    for task in ["e", "t"] {
+        assert!(plan.contains(&format!("SEARCH {task} USING INDEX tasks_queue")), "sqlite: {plan}");
+    }
+    let Some(url) = postgres::fresh_database().await else { return };
+    let location = Location::Postgres { url: Secret::new(&*url), direct_url: Secret::new(&*url) };
+    Store::open(&location, Access::Service).await.unwrap().close().await;
+    let mut connection = postgres::connect(&url).await;
+    let numbers = "WITH r(n) AS (SELECT generate_series(1, 5000))";
+    for sql in [format!("{numbers} {SEED}"), "ANALYZE tasks".to_owned()] {
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    }
+    let plan: Vec<String> =
+        sqlx::query_scalar(sqlx::AssertSqlSafe(format!("EXPLAIN {shared}"))).fetch_all(&mut connection).await.unwrap();
+    let plan = plan.join("\n");
+    for task in ["e", "t"] {
+        assert!(plan.contains(&format!("tasks_queue on tasks {task} ")), "postgres: {plan}");
+    }
+}
+
 /// Polls a future this often, and drops it where it then is.
 async fn cut_after<F: Future>(polls: usize, future: F) {
     let (mut future, mut left) = (Box::pin(future), polls);
