@@ -65,7 +65,13 @@ async fn an_organizations_keys_are_for_its_administrators() {
     let mark = format!("value=\"{installation}\"");
     let saved = anna.submit(&page, "/settings/keys", &mark, &fields).await;
     assert!(saved.text().contains("Saved."), "{}", saved.body);
+    // What was done with them is for its administrators, too.
+    let told = "Keys and connectors of acme";
+    let page = anna.get("/settings").await.text();
+    assert!(page.contains(told) && page.contains("anna saved a key: cursor"), "{page}");
     let mut maria = Visitor::sign_in(&world, PERSON).await;
+    let page = maria.get("/settings").await.text();
+    assert!(!page.contains(told), "{page}");
     let page = maria.get("/settings/keys").await;
     assert!(!page.text().contains("acme") && !page.text().contains("Cursor</strong>"), "{}", page.body);
     // She names the organization all the same, as owner of a key, and of one that is not there.
