@@ -135,13 +135,8 @@ impl Store {
             .await
             .map_err(|error| failed("cannot open the database", &error))?;
         match access {
-            Access::Visitor => {
-                let version = sqlx::query_scalar(NEWEST_MIGRATION).fetch_one(&write).await;
-                check_version(version)?;
-            }
-            Access::Service | Access::Migration => {
-                migrator(&SQLITE).run(&write).await.map_err(migration_failed)?;
-            }
+            Access::Visitor => check_version(sqlx::query_scalar(NEWEST_MIGRATION).fetch_one(&write).await)?,
+            Access::Service | Access::Migration => migrator(&SQLITE).run(&write).await.map_err(migration_failed)?,
         }
         let read = SqlitePoolOptions::new()
             .max_connections(4)
