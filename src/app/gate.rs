@@ -35,10 +35,10 @@ impl Gate {
         *self.valid_until.lock().unwrap_or_else(PoisonError::into_inner) = valid_until;
     }
 
-    /// Asked right before a write: a process may have been frozen since it asked last (fault F46).
+    /// Asked right before a write: the gate may have been closed, and the process frozen, since it went through (fault F46).
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let valid_until = *self.valid_until.lock().unwrap_or_else(PoisonError::into_inner);
-        if Instant::now() < valid_until { Ok(()) } else { Err(StoreError::LeaseLost) }
+        if Instant::now() < valid_until && !self.closed.is_cancelled() { Ok(()) } else { Err(StoreError::LeaseLost) }
     }
 
     /// Goes through, for as long as the answer is kept; for ever outside where the gate is closed: whoever closed it breaks
@@ -72,6 +72,7 @@ mod tests {
         let mut closing = std::pin::pin!(gate.close());
         assert!(futures::poll!(&mut closing).is_pending(), "somebody is inside");
         assert!(futures::poll!(std::pin::pin!(gate.enter())).is_pending(), "it is closed");
+        assert!(gate.check().is_err(), "nor does who is inside begin anything more");
         drop(inside);
         tokio::time::timeout(TO_END / 2, closing).await.unwrap();
     }

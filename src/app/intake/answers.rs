@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::{Case, Hindrance};
 use crate::adapters::store::Asked;
+use crate::app::from_page::RETRY_EVENT;
 use crate::app::signals::Topic;
 use crate::app::{App, StoreError};
 use crate::domain::command::Options;
 use crate::domain::effect::{Effect, Reaction};
 use crate::domain::reply::{self, AgentLine, ConfigLine};
-use crate::domain::task::{NewTask, Outcome, Task};
+use crate::domain::task::{NewTask, Outcome, Subject, Task};
 use crate::domain::text::duration;
 
 /// Tasks and deliveries shown by `status` and `why`.
@@ -190,6 +191,10 @@ impl App {
     /// Deliveries come in any order: what stops a command may have been decided before it (fault F41).
     pub(super) async fn stop_overtaken(&self, case: &Case<'_>, tasks: &[NewTask]) -> Result<(), StoreError> {
         let written_at = case.writing.written_at;
+        // A comment of a review may have been written long before the review was sent, a wish of our page has our own time.
+        if matches!(case.writing.subject, Subject::ReviewComment(_)) || case.pending.event == RETRY_EVENT {
+            return Ok(());
+        }
         let Some(by) = self.store.stopped_after(case.thread, written_at).await? else { return Ok(()) };
         let asked = Asked { by: &by, written_at, now: case.now };
         for task in tasks {

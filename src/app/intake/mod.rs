@@ -25,7 +25,7 @@ use crate::domain::effect::{Effect, Reaction};
 use crate::domain::ids::{DeliveryId, InstallationId, Millis};
 use crate::domain::preferences::Preferences;
 use crate::domain::reply;
-use crate::domain::task::{Requester, Thread};
+use crate::domain::task::{NewTask, Requester, Thread};
 pub(super) use answers::cancelled_in_queue;
 use plan::Plan;
 pub(super) use queue::decide_all;
@@ -265,7 +265,9 @@ impl App {
                 {
                     tracing::warn!(error = &error as &dyn std::error::Error, "an installation was not noted");
                 }
-                if let Err(error) = self.stop_overtaken(case, &plan.tasks).await {
+                // What nobody asked for was looked at anew just now.
+                let asked_for: &[NewTask] = if plan.is_quiet { &[] } else { &plan.tasks };
+                if let Err(error) = self.stop_overtaken(case, asked_for).await {
                     tracing::warn!(error = &error as &dyn std::error::Error, "a task was not stopped that came late");
                 }
                 metrics::counter!("hireling_deliveries_total", "decision" => code.name()).increment(1);
