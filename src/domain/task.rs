@@ -163,6 +163,31 @@ pub struct NewTask {
     pub inputs_of: Option<TaskId>,
 }
 
+impl NewTask {
+    /// As it is stored.
+    pub fn queued(&self, now: Millis) -> Task {
+        let Self { id, delivery, thread, subject, triggered_at, requester, agent, options, request, .. } = self.clone();
+        Task {
+            id,
+            delivery,
+            thread,
+            subject,
+            triggered_at,
+            requester,
+            agent,
+            options,
+            request,
+            state: TaskState::Queued,
+            reason: String::new(),
+            created_at: now,
+            started_at: None,
+            finished_at: None,
+            cancelled_by: None,
+            deaths: 0,
+        }
+    }
+}
+
 /// A stored task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {

@@ -3,11 +3,12 @@
 use super::deliveries::{Decision, decide_in};
 use super::outbox::promise_in;
 use super::rows::to_json;
+use super::stops::{end_queued_in, stopped_after_in};
 use super::{Result, Store, in_tx};
 use crate::domain::decision::DecisionCode;
 use crate::domain::effect::Effect;
 use crate::domain::ids::Millis;
-use crate::domain::task::NewTask;
+use crate::domain::task::{NewTask, Outcome, Task, TaskEvent, TaskState};
 
 /// Ceilings that are counted in the transaction that stores the tasks.
 #[derive(Debug, Clone, Copy)]
@@ -23,11 +24,17 @@ pub struct Admit<'a> {
     pub decision: Decision<'a>,
     pub tasks: &'a [NewTask],
     pub limits: Limits,
+    /// What tells that a task was stopped by a word that was written after it and came before it (fault F41); `None`: no
+    /// such word is about these tasks.
+    pub tells_stop: Option<fn(&Task, &str) -> Vec<Effect>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
-    Accepted,
+    /// `stopped_by`: who had stopped them before they came; they are over.
+    Accepted {
+        stopped_by: Option<String>,
+    },
     /// Every task was stored before, under another delivery.
     Duplicate,
     DailyLimit,
@@ -70,6 +77,22 @@ macro_rules! insert_task_in {
         .await?
         .rows_affected();
         i64::try_from(added).unwrap_or(0)
+    }};
+}
+
+/// Ends tasks that were stopped before they came. Gives who stopped them.
+macro_rules! stop_overtaken_in {
+    ($conn:ident, $tasks:expr, $tells:expr, $now:expr) => {{
+        let (tasks, now): (&[NewTask], Millis) = ($tasks, $now);
+        let mut stopped_by = None;
+        for task in tasks {
+            let Some(by) = stopped_after_in!($conn, task.thread, task.triggered_at) else { continue };
+            if end_queued_in!($conn, task.id, &by, now) {
+                promise_in!($conn, &$tells(&task.queued(now), &by), now);
+                stopped_by = Some(by);
+            }
+        }
+        stopped_by
     }};
 }
 
@@ -121,7 +144,11 @@ impl Store {
                     return Ok(Admission::Late);
                 }
                 promise_in!(conn, decision.effects, decision.at);
-                Admission::Accepted
+                let stopped_by = match admit.tells_stop {
+                    Some(tells) => stop_overtaken_in!(conn, admit.tasks, tells, decision.at),
+                    None => None,
+                };
+                Admission::Accepted { stopped_by }
             }
         }))
     }

@@ -53,7 +53,8 @@ pub use people::Resealed;
 pub use retention::Old;
 pub use runs::Standing;
 pub use snapshots::Snapshot;
-pub use tasks::{Asked, Claimed, Lease, Stopped, TaskPage};
+pub use stops::{Asked, Stopped};
+pub use tasks::{Claimed, Lease, TaskPage};
 
 /// An open database. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -1,8 +1,62 @@
-//! The last word that stopped what was asked for on a thread before it (fault F41).
+//! Stopping tasks, and the last word that stopped what was asked for on a thread before it (fault F41).
 
-use super::{Result, Store, read, write};
+use super::outbox::promise_in;
+use super::{Result, Store, in_tx, write};
+use crate::domain::effect::Effect;
 use crate::domain::ids::Millis;
-use crate::domain::task::Thread;
+use crate::domain::task::{Outcome, Task, TaskEvent, TaskState, Thread};
+
+/// Who asked for something, when by GitHub's clock, and when by ours.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub by: &'a str,
+    pub written_at: Millis,
+    pub now: Millis,
+}
+
+/// What asking a task to stop found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// It was queued, and is over now.
+    InQueue,
+    /// It runs, and its worker will see it.
+    AtWork,
+}
+
+/// Ends a task that waits in the queue. Gives whether it did.
+macro_rules! end_queued_in {
+    ($conn:ident, $id:expr, $by:expr, $now:expr) => {{
+        let cancelled = TaskState::Queued.on(TaskEvent::Ended(Outcome::Cancelled))?;
+        sqlx::query(
+            "UPDATE tasks SET state = $2, cancelled_by = $3, finished_at = $4 WHERE id = $1 AND state = 'queued'",
+        )
+        .bind(&$id.0)
+        .bind(cancelled.name())
+        .bind($by)
+        .bind($now.0)
+        .execute(&mut *$conn)
+        .await?
+        .rows_affected()
+            == 1
+    }};
+}
+pub(super) use end_queued_in;
+
+/// Who stopped what was asked for on a thread by `at`; `None`: nobody has since.
+macro_rules! stopped_after_in {
+    ($conn:ident, $thread:expr, $at:expr) => {{
+        let stopped_by: Option<String> = sqlx::query_scalar(
+            "SELECT stopped_by FROM thread_stops WHERE repository_id = $1 AND issue_number = $2 AND written_at > $3",
+        )
+        .bind($thread.repository.0)
+        .bind($thread.issue.0)
+        .bind($at.0)
+        .fetch_optional(&mut *$conn)
+        .await?;
+        stopped_by
+    }};
+}
+pub(super) use stopped_after_in;
 
 impl Store {
     /// `at`: when the word was written, by GitHub's clock.
@@ -24,17 +78,29 @@ impl Store {
         Ok(())
     }
 
-    /// Who stopped what was asked for on a thread by `at`; `None`: nobody has since.
-    pub async fn stopped_after(&self, thread: &Thread, at: Millis) -> Result<Option<String>> {
-        Ok(read!(self, |pool| {
-            sqlx::query_scalar(
-                "SELECT stopped_by FROM thread_stops WHERE repository_id = $1 AND issue_number = $2 AND written_at > $3",
+    /// Asks one task to stop. `None`: it is over.
+    pub async fn cancel_one(&self, task: &Task, asked: &Asked<'_>, effects: &[Effect]) -> Result<Option<Stopped>> {
+        let (by, now) = (asked.by, asked.now);
+        let ended = in_tx!(self, |conn| {
+            let ended = end_queued_in!(conn, &task.id, by, now);
+            if ended {
+                promise_in!(conn, effects, now);
+            }
+            ended
+        });
+        if ended {
+            return Ok(Some(Stopped::InQueue));
+        }
+        let asked = write!(self, |pool| {
+            sqlx::query(
+                "UPDATE tasks SET cancelled_by = coalesce(cancelled_by, $2) WHERE id = $1 AND state = 'running'",
             )
-            .bind(thread.repository.0)
-            .bind(thread.issue.0)
-            .bind(at.0)
-            .fetch_optional(pool)
+            .bind(&task.id.0)
+            .bind(by)
+            .execute(pool)
             .await
-        })?)
+            .map(|done| done.rows_affected() == 1)
+        })?;
+        Ok(asked.then_some(Stopped::AtWork))
     }
 }

@@ -11,7 +11,7 @@ use crate::domain::failure::Failure;
 use crate::domain::ids::{CommentId, InstallationId, IssueNumber, Millis, RepositoryId, TaskId};
 use crate::domain::prompt::Inputs;
 use crate::domain::run::Ending;
-use crate::domain::task::{Outcome, Task, TaskEvent, TaskState};
+use crate::domain::task::{Task, TaskEvent, TaskState};
 
 /// A worker's dated right to a task. Only a claim makes one; every write of a run needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,23 +40,6 @@ pub struct TaskPage {
     pub repository: Option<RepositoryId>,
     pub before: Option<i64>,
     pub limit: i64,
-}
-
-/// Who asked for something, when by GitHub's clock, and when by ours.
-#[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
-    pub by: &'a str,
-    pub written_at: Millis,
-    pub now: Millis,
-}
-
-/// What asking a task to stop found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stopped {
-    /// It was queued, and is over now.
-    InQueue,
-    /// It runs, and its worker will see it.
-    AtWork,
 }
 
 /// A task that so many claims could not read is over.
@@ -223,43 +206,6 @@ impl Store {
             promise_in!(conn, effects, now);
         });
         Ok(())
-    }
-
-    /// Asks one task to stop. `None`: it is over.
-    pub async fn cancel_one(&self, task: &Task, asked: &Asked<'_>, effects: &[Effect]) -> Result<Option<Stopped>> {
-        let (by, now) = (asked.by, asked.now);
-        let cancelled = TaskState::Queued.on(TaskEvent::Ended(Outcome::Cancelled))?;
-        let ended = in_tx!(self, |conn| {
-            let ended = sqlx::query(
-                "UPDATE tasks SET state = $2, cancelled_by = $3, finished_at = $4 WHERE id = $1 AND state = 'queued'",
-            )
-            .bind(&task.id.0)
-            .bind(cancelled.name())
-            .bind(by)
-            .bind(now.0)
-            .execute(&mut *conn)
-            .await?
-            .rows_affected()
-                == 1;
-            if ended {
-                promise_in!(conn, effects, now);
-            }
-            ended
-        });
-        if ended {
-            return Ok(Some(Stopped::InQueue));
-        }
-        let asked = write!(self, |pool| {
-            sqlx::query(
-                "UPDATE tasks SET cancelled_by = coalesce(cancelled_by, $2) WHERE id = $1 AND state = 'running'",
-            )
-            .bind(&task.id.0)
-            .bind(by)
-            .execute(pool)
-            .await
-            .map(|done| done.rows_affected() == 1)
-        })?;
-        Ok(asked.then_some(Stopped::AtWork))
     }
 
     /// Tasks of a thread that are not over, oldest first.

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use super::{Case, Hindrance};
 use crate::adapters::store::Asked;
-use crate::app::from_page::RETRY_EVENT;
+use crate::app::App;
 use crate::app::signals::Topic;
-use crate::app::{App, StoreError};
 use crate::domain::command::Options;
 use crate::domain::effect::{Effect, Reaction};
 use crate::domain::reply::{self, AgentLine, ConfigLine};
-use crate::domain::task::{NewTask, Outcome, Subject, Task};
+use crate::domain::task::{Outcome, Task};
 use crate::domain::text::duration;
 
 /// Tasks and deliveries shown by `status` and `why`.
@@ -186,23 +185,6 @@ impl App {
         ledger.retain(|line| line.code.is_some());
         ledger.truncate(10);
         Ok(reply::why(&ledger))
-    }
-
-    /// Deliveries come in any order: what stops a command may have been decided before it (fault F41).
-    pub(super) async fn stop_overtaken(&self, case: &Case<'_>, tasks: &[NewTask]) -> Result<(), StoreError> {
-        let written_at = case.writing.written_at;
-        // A comment of a review may have been written long before the review was sent, a wish of our page has our own time.
-        if matches!(case.writing.subject, Subject::ReviewComment(_)) || case.pending.event == RETRY_EVENT {
-            return Ok(());
-        }
-        let Some(by) = self.store.stopped_after(case.thread, written_at).await? else { return Ok(()) };
-        let asked = Asked { by: &by, written_at, now: case.now };
-        for task in tasks {
-            if let Some(task) = self.store.task(&task.id).await? {
-                self.stop_task(&task, &asked, &cancelled_in_queue(&task, &by)).await?;
-            }
-        }
-        Ok(())
     }
 
     /// Stops what is queued or running on the thread, and the sandboxes that were kept.

@@ -22,10 +22,11 @@ use crate::domain::command::{Vocabulary, parse};
 use crate::domain::decision::DecisionCode;
 use crate::domain::delivery::{Opening, Sorted, Writing, sort};
 use crate::domain::effect::{Effect, Reaction};
+use crate::domain::failure::cancelled;
 use crate::domain::ids::{DeliveryId, InstallationId, Millis};
 use crate::domain::preferences::Preferences;
 use crate::domain::reply;
-use crate::domain::task::{NewTask, Requester, Thread};
+use crate::domain::task::{NewTask, Requester, Subject, Task, Thread};
 pub(super) use answers::cancelled_in_queue;
 use plan::Plan;
 pub(super) use queue::decide_all;
@@ -254,27 +255,18 @@ impl App {
         let limits = Limits { per_day, waiting: MAX_WAITING };
         let decision =
             Decision { seq: case.pending.seq, code, facts: facts.to_string(), at: case.now, effects: &effects };
-        let admission = self.store.admit(&Admit { decision, tasks: &plan.tasks, limits }).await?;
+        // Deliveries come in any order: what stops a command may have been decided before it. Not so what our page asks for,
+        // which has our own time, a comment of a review, which may have been written long before the review was sent, and what
+        // nobody asked for: that was looked at anew just now.
+        let may_be_late = !plan.is_quiet
+            && case.pending.event != RETRY_EVENT
+            && !matches!(case.writing.subject, Subject::ReviewComment(_));
+        let tells_stop = may_be_late.then_some(cancelled_in_queue as fn(&Task, &str) -> Vec<Effect>);
+        let admission = self.store.admit(&Admit { decision, tasks: &plan.tasks, limits, tells_stop }).await?;
         let refused = match admission {
-            Admission::Accepted => {
-                // Its event may have been sent before this instance was there.
-                if let Err(error) = self
-                    .store
-                    .see_installation(case.thread.installation, self.github.app_id(), case.account, case.now)
-                    .await
-                {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "an installation was not noted");
-                }
-                // What nobody asked for was looked at anew just now.
-                let asked_for: &[NewTask] = if plan.is_quiet { &[] } else { &plan.tasks };
-                if let Err(error) = self.stop_overtaken(case, asked_for).await {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a task was not stopped that came late");
-                }
+            Admission::Accepted { stopped_by } => {
+                self.welcome(case, &plan.tasks, stopped_by.as_deref()).await;
                 metrics::counter!("hireling_deliveries_total", "decision" => code.name()).increment(1);
-                metrics::counter!("hireling_tasks_accepted_total").increment(plan.tasks.len() as u64);
-                tracing::info!(repo = %case.thread.name, issue = %case.thread.issue, tasks = plan.tasks.len(), "accepted");
-                self.signals.announce(Topic::Tasks);
-                self.signals.announce(Topic::Outbox);
                 return Ok(());
             }
             Admission::Duplicate | Admission::Late => return Ok(()),
@@ -287,6 +279,23 @@ impl App {
         };
         let effects = self.without_flood(case.thread, effects, case.now).await?;
         self.record(case.pending, refused.0, facts, &effects).await
+    }
+
+    /// Tasks were let in, and that is stored: everybody who has to know is told.
+    async fn welcome(&self, case: &Case<'_>, tasks: &[NewTask], stopped_by: Option<&str>) {
+        // Its event may have been sent before this instance was there.
+        let installation = case.thread.installation;
+        let seen = self.store.see_installation(installation, self.github.app_id(), case.account, case.now).await;
+        if let Err(error) = seen {
+            tracing::warn!(error = &error as &dyn std::error::Error, "an installation was not noted");
+        }
+        metrics::counter!("hireling_tasks_accepted_total").increment(tasks.len() as u64);
+        tracing::info!(repo = %case.thread.name, issue = %case.thread.issue, tasks = tasks.len(), "accepted");
+        for (task, by) in tasks.iter().filter_map(|task| Some((task, stopped_by?))) {
+            self.tell_end(&task.queued(case.now), None, &cancelled(by));
+        }
+        self.signals.announce(Topic::Tasks);
+        self.signals.announce(Topic::Outbox);
     }
 
     async fn record(

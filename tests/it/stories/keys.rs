@@ -279,7 +279,7 @@ async fn running_task(app: &App, person: UserId, key: &KeyId) -> String {
     let decision =
         Decision { seq: pending.seq, code: DecisionCode::Accepted, facts: "{}".into(), at: now, effects: &[] };
     let limits = Limits { per_day: 1_000, waiting: 1_000 };
-    store.admit(&Admit { decision, tasks: &[task], limits }).await.unwrap();
+    store.admit(&Admit { decision, tasks: &[task], limits, tells_stop: None }).await.unwrap();
     let claimed = store.claim_queued("story", lease, now).await.unwrap().expect("the task that was just let in");
     let grant = format!("hlg_{}", hex::encode(clock.new_secret()));
     let run = RunId(clock.new_id());

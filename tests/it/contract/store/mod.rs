@@ -29,6 +29,7 @@ use crate::support::clock::TestClock;
 use crate::support::postgres;
 
 const LEASE: Duration = Duration::from_secs(60);
+const ACCEPTED: Admission = Admission::Accepted { stopped_by: None };
 const LIMITS: Limits = Limits { per_day: 1_000, waiting: 1_000 };
 
 /// A store of each engine that is there, with what a test needs beside it.
@@ -120,7 +121,7 @@ impl Bench {
             at: self.clock.now(),
             effects: &[],
         };
-        let admission = self.store.admit(&Admit { decision, tasks, limits }).await.unwrap();
+        let admission = self.store.admit(&Admit { decision, tasks, limits, tells_stop: None }).await.unwrap();
         // What was turned away is over, too: the next delivery of the thread waits for it.
         let (code, at) = (DecisionCode::QueueFull, self.clock.now());
         let refused = Decision { seq: pending.seq, code, facts: String::new(), at, effects: &[] };
@@ -132,7 +133,7 @@ impl Bench {
     async fn queue(&self, installation: i64, issue: i64) -> TaskId {
         let meaning = self.clock.new_id();
         let task = self.task(&meaning, thread(installation, issue));
-        assert_eq!(self.admit(std::slice::from_ref(&task), LIMITS).await, Admission::Accepted);
+        assert_eq!(self.admit(std::slice::from_ref(&task), LIMITS).await, ACCEPTED);
         task.id
     }
 
@@ -196,7 +197,7 @@ async fn a_decision_is_made_once() {
 async fn the_same_command_makes_one_task() {
     for bench in both().await {
         let task = bench.task("meaning", thread(1, 1));
-        assert_eq!(bench.admit(std::slice::from_ref(&task), LIMITS).await, Admission::Accepted);
+        assert_eq!(bench.admit(std::slice::from_ref(&task), LIMITS).await, ACCEPTED);
         let again = NewTask { id: TaskId("other".into()), ..task };
         assert_eq!(bench.admit(&[again], LIMITS).await, Admission::Duplicate);
         assert_eq!(bench.store.tasks(TaskPage { limit: 10, ..TaskPage::default() }).await.unwrap().len(), 1);
@@ -207,15 +208,15 @@ async fn the_same_command_makes_one_task() {
 async fn limits_are_counted_with_the_tasks_they_admit() {
     for bench in both().await {
         let few = Limits { per_day: 2, waiting: 1_000 };
-        for (n, expected) in [Admission::Accepted, Admission::Accepted, Admission::DailyLimit].into_iter().enumerate() {
+        for (n, expected) in [ACCEPTED, ACCEPTED, Admission::DailyLimit].into_iter().enumerate() {
             let task = bench.task(&format!("d{n}"), thread(1, 1));
             assert_eq!(bench.admit(&[task], few).await, expected);
         }
         bench.clock.advance(Duration::from_secs(86_400));
-        assert_eq!(bench.admit(&[bench.task("next-day", thread(1, 1))], few).await, Admission::Accepted);
+        assert_eq!(bench.admit(&[bench.task("next-day", thread(1, 1))], few).await, ACCEPTED);
         let full = Limits { per_day: 1_000, waiting: 3 };
         assert_eq!(bench.admit(&[bench.task("q", thread(1, 1))], full).await, Admission::QueueFull { waiting: 3 });
-        assert_eq!(bench.admit(&[bench.task("elsewhere", thread(2, 1))], full).await, Admission::Accepted);
+        assert_eq!(bench.admit(&[bench.task("elsewhere", thread(2, 1))], full).await, ACCEPTED);
     }
 }
 
@@ -332,7 +333,7 @@ async fn the_payload_of_a_task_that_is_not_over_is_kept() {
         let task = NewTask { delivery: pending.id.clone(), ..bench.task("meaning", thread(1, 1)) };
         let (facts, at) = ("{}".to_owned(), bench.clock.now());
         let decision = Decision { seq: pending.seq, code: DecisionCode::Accepted, facts, at, effects: &[] };
-        bench.store.admit(&Admit { decision, tasks: &[task], limits: LIMITS }).await.unwrap();
+        bench.store.admit(&Admit { decision, tasks: &[task], limits: LIMITS, tells_stop: None }).await.unwrap();
         let later = bench.clock.now().after(LEASE);
         bench.store.forget_old(Old::Payloads, 0, later).await.unwrap();
         assert!(bench.store.delivery(&pending.id).await.unwrap().is_some());
