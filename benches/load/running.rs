@@ -132,7 +132,7 @@ pub async fn start(load: Load, vendor: &str) -> Running {
         leases.push(claimed.lease);
     }
     for lease in &leases {
-        store.hand_back(lease).await.unwrap();
+        store.hand_back(lease, Duration::ZERO).await.unwrap();
     }
     let idle_rss = idle_rss(&github, dir.path()).await;
     let service = spawn();

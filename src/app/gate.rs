@@ -53,11 +53,11 @@ impl Gate {
         Ok(entered)
     }
 
-    /// Lets nobody in any more, and waits a moment for who is inside.
-    pub(super) async fn close(&self) {
+    /// Lets nobody in any more, and waits a moment for who is inside. False: somebody is inside still.
+    pub(super) async fn close(&self) -> bool {
         self.closed.cancel();
         self.inside.close();
-        let _ = tokio::time::timeout(TO_END, self.inside.wait()).await;
+        tokio::time::timeout(TO_END, self.inside.wait()).await.is_ok()
     }
 }
 
@@ -74,7 +74,7 @@ mod tests {
         assert!(futures::poll!(std::pin::pin!(gate.enter())).is_pending(), "it is closed");
         assert!(gate.check().is_err(), "nor does who is inside begin anything more");
         drop(inside);
-        tokio::time::timeout(TO_END / 2, closing).await.unwrap();
+        assert!(tokio::time::timeout(TO_END / 2, closing).await.unwrap());
     }
 
     #[tokio::test]

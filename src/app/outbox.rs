@@ -170,6 +170,7 @@ impl App {
                 self.take(due, gate).await?;
                 github.react(&place, thread.issue, *subject, *reaction).await?;
                 let bot = self.bot_login().await?;
+                gate.check()?;
                 Ok(github.unreact(&place, thread.issue, *subject, Reaction::Eyes, &bot).await?)
             }
             Effect::Reply { key, markdown, .. } => {
@@ -196,8 +197,10 @@ impl App {
                 let body = format!("{marker}\n{}", self.redactor.redact(markdown));
                 Ok(github.reply_in_talk(&place, thread.issue, *first, &body).await?)
             }
-            Effect::Check { task, .. } => self.show_check(task).await,
-            Effect::PolicyVerdict { commit, fault, .. } => self.show_policy(thread, commit, fault.as_deref()).await,
+            Effect::Check { task, .. } => self.show_check(task, gate).await,
+            Effect::PolicyVerdict { commit, fault, .. } => {
+                self.show_policy(thread, (commit, fault.as_deref()), gate).await
+            }
             Effect::EndReviewRequest { reviewer, .. } => self.end_review_request(due, gate, reviewer).await,
             Effect::FinalStatus { task, .. } => self.final_status(task, due.promised_at, gate).await,
         }
@@ -219,6 +222,7 @@ impl App {
         }
         if may_be_there && self.store.is_reaction_overtaken(&due.effect).await? {
             let bot = self.bot_login().await?;
+            gate.check()?;
             self.github.unreact(&place, issue, subject, reaction, &bot).await?;
         }
         Ok(())

@@ -127,10 +127,8 @@ impl App {
             return;
         }
         let markdown = self.status_markdown(task, run, inputs);
-        // What is over must not be written over by what was before.
-        if gate.check().is_err() {
-            return;
-        }
+        // What is over must not be written over by what was before, and a stop waits for what is begun.
+        let Ok(_inside) = gate.enter().await else { return };
         let edited = self.github.edit_comment(&super::intake::place(&task.thread), id, &markdown).await;
         if let Err(error) = edited {
             tracing::info!(error = %self.redactor.redact(&error.to_string()), "a progress edit was left out");

@@ -12,6 +12,7 @@ use tracing::Instrument as _;
 
 use super::App;
 use super::gate::Gate;
+use super::outbox::SETTLING;
 use super::run_task::{Held, MAX_DEATHS, RunContext, effects_of_end, run};
 use super::signals::Topic;
 use crate::adapters::store::{Claimed, Lease, StoreError};
@@ -71,6 +72,8 @@ async fn claim(app: &App, owner: &str) -> Result<Option<Claimed>, StoreError> {
 enum Interruption {
     /// The process stops: another one goes on.
     Stopping,
+    /// The same, while GitHub may still be doing something: the other one goes on when it shows what came of it.
+    StoppingAmidACall,
     CancelledBy(String),
     LeaseLost,
 }
@@ -113,10 +116,10 @@ async fn hold(app: Arc<App>, claimed: Claimed, stop: CancellationToken) {
         }
         interruption = watch(&app, (&task, &lease, &gate), &stop, step, &cancel) => interruption,
     };
-    if matches!(interruption, Interruption::Stopping) {
-        // The next worker looks at once for what this one made.
-        gate.close().await;
-    }
+    let interruption = match interruption {
+        Interruption::Stopping if !gate.close().await => Interruption::StoppingAmidACall,
+        other => other,
+    };
     work.abort();
     let _ = work.await;
     Box::pin(let_go(&app, &lease, interruption)).await;
@@ -126,8 +129,10 @@ async fn hold(app: Arc<App>, claimed: Claimed, stop: CancellationToken) {
 /// What becomes of a task whose run was broken off.
 async fn let_go(app: &Arc<App>, lease: &Lease, interruption: Interruption) {
     match interruption {
-        Interruption::Stopping => {
-            match app.store.hand_back(lease).await {
+        Interruption::Stopping | Interruption::StoppingAmidACall => {
+            let is_amid = matches!(interruption, Interruption::StoppingAmidACall);
+            let settling = if is_amid { SETTLING } else { Duration::ZERO };
+            match app.store.hand_back(lease, settling).await {
                 // The run has ended in this very moment: there is nothing to hand back.
                 Ok(()) | Err(StoreError::LeaseLost) => {}
                 Err(error) => tracing::warn!(
@@ -247,7 +252,7 @@ async fn unreadable(app: &Arc<App>, lease: &Lease, task: &Task, error: &StoreErr
         }
         _ => {
             tracing::warn!(task.id = %task.id, error = error as &dyn std::error::Error, "a task cannot be taken up now");
-            let _ = app.store.hand_back(lease).await;
+            let _ = app.store.hand_back(lease, Duration::ZERO).await;
         }
     }
 }

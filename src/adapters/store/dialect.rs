@@ -11,6 +11,7 @@ pub(super) struct Dialect {
     pub claim_due: &'static str,
     pub claim_missed: &'static str,
     pub renew: &'static str,
+    pub hand_back: &'static str,
     /// Tasks queued or running in a repository, by the index that holds no others.
     pub count_open: &'static str,
     /// Held to the end of the transaction: what is counted under it cannot change meanwhile.
@@ -69,7 +70,7 @@ macro_rules! claim_expired {
             $now,
             " + $2, fence = fence + 1,",
             " deaths = deaths + CASE WHEN lease_owner IS NULL OR lease_owner = $1 THEN 0 ELSE 1 END, lease_owner = $1",
-            " WHERE seq = (SELECT seq FROM tasks WHERE state = 'running' AND lease_until < ",
+            " WHERE seq = (SELECT seq FROM tasks WHERE state = 'running' AND lease_until <= ",
             $now,
             " ORDER BY lease_until LIMIT 1 ",
             $lock,
@@ -86,6 +87,17 @@ macro_rules! renew {
             $now,
             " + $4 WHERE id = $1 AND lease_owner = $2 AND fence = $3",
             " AND state = 'running' RETURNING cancelled_by"
+        )
+    };
+}
+
+/// `$4`: milliseconds from now until another worker may take it.
+macro_rules! hand_back {
+    ($now:literal) => {
+        concat!(
+            "UPDATE tasks SET lease_owner = NULL, lease_until = ",
+            $now,
+            " + $4 WHERE id = $1 AND lease_owner = $2 AND fence = $3 AND state = 'running'"
         )
     };
 }
@@ -154,6 +166,7 @@ static SQLITE: Dialect = Dialect {
     claim_due: claim_due!(""),
     claim_missed: claim_missed!(""),
     renew: renew!("CAST(unixepoch('subsec') * 1000 AS INTEGER)"),
+    hand_back: hand_back!("CAST(unixepoch('subsec') * 1000 AS INTEGER)"),
     // Without statistics SQLite would read every task the repository ever had.
     count_open: "SELECT count(*) FROM tasks INDEXED BY tasks_open_thread \
         WHERE repository_id = $1 AND state IN ('queued', 'running')",
@@ -167,6 +180,7 @@ static POSTGRES: Dialect = Dialect {
     claim_due: claim_due!("FOR UPDATE SKIP LOCKED"),
     claim_missed: claim_missed!("FOR UPDATE SKIP LOCKED"),
     renew: renew!("(extract(epoch from clock_timestamp()) * 1000)::bigint"),
+    hand_back: hand_back!("(extract(epoch from clock_timestamp()) * 1000)::bigint"),
     count_open: "SELECT count(*) FROM tasks WHERE repository_id = $1 AND state IN ('queued', 'running')",
     lock_repository: "SELECT pg_advisory_xact_lock($1)",
 };

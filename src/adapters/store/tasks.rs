@@ -133,21 +133,15 @@ impl Store {
         row.ok_or(StoreError::LeaseLost)
     }
 
-    /// Gives a lease back, so that another worker goes on at once (graceful stop).
-    pub async fn hand_back(&self, lease: &Lease) -> Result<()> {
-        self.update_held(
-            lease,
-            "UPDATE tasks SET lease_until = 0, lease_owner = NULL WHERE id = $1 AND lease_owner = $2 AND fence = $3 AND state = 'running'",
-        )
-        .await
-    }
-
-    async fn update_held(&self, lease: &Lease, sql: &'static str) -> Result<()> {
+    /// Gives a lease back, so that another worker goes on after `settling` (graceful stop).
+    pub async fn hand_back(&self, lease: &Lease, settling: Duration) -> Result<()> {
+        let sql = self.db.dialect().hand_back;
         let changed = write!(self, |pool| {
             sqlx::query(sql)
                 .bind(&lease.task.0)
                 .bind(&lease.owner)
                 .bind(lease.fence)
+                .bind(millis(settling))
                 .execute(pool)
                 .await
                 .map(|done| done.rows_affected())
@@ -156,11 +150,14 @@ impl Store {
     }
 
     /// On SQLite the file lock proves that no other worker lives: all leases and claims are over. What a stop gave back
-    /// is due within `settling`, and what was put off for longer than a `claim` is nobody's: both stay as they are.
+    /// has its time, `settling` at most, and what was put off for longer than a `claim` is nobody's: both stay as they are.
     pub async fn expire_all_leases(&self, now: Millis, settling: Duration, claim: Duration) -> Result<()> {
         if self.engine() == "sqlite" {
             write!(self, |pool| {
-                sqlx::query("UPDATE tasks SET lease_until = 0 WHERE state = 'running'").execute(pool).await.map(|_| ())
+                sqlx::query("UPDATE tasks SET lease_until = 0 WHERE state = 'running' AND lease_owner IS NOT NULL")
+                    .execute(pool)
+                    .await
+                    .map(|_| ())
             })?;
             write!(self, |pool| {
                 sqlx::query("UPDATE outbox SET due_at = $1 WHERE due_at > $2 AND due_at <= $3")

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
@@ -24,9 +25,9 @@ pub enum Kind {
     Reset,
     /// No answer ever comes; `Standin::held` tells when the call is there.
     Hold,
-    /// The effect and the answer come two seconds later, whoever still waits for them; `Standin::held` tells when the call is
+    /// The effect and the answer come so much later, whoever still waits for them; `Standin::held` tells when the call is
     /// there.
-    Late,
+    Late(Duration),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,14 @@ pub struct Fault {
     /// How many calls in a row.
     pub times: usize,
     pub when: When,
+    pub kind: Kind,
+}
+
+/// A fault of the first call of this method whose path ends so, however many are before it.
+#[derive(Debug, Clone)]
+pub struct FaultOf {
+    pub method: &'static str,
+    pub path_end: &'static str,
     pub kind: Kind,
 }
 
@@ -55,6 +64,7 @@ pub(super) struct Plans {
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     planned: Mutex<Vec<Fault>>,
+    planned_of: Mutex<Option<FaultOf>>,
     count: AtomicUsize,
     held: Mutex<Option<usize>>,
     arrived: Notify,
@@ -73,13 +83,24 @@ impl Faults {
         self.count.store(0, Ordering::SeqCst);
     }
 
+    pub(super) fn set_of(&self, fault: FaultOf) {
+        self.set(Vec::new());
+        if let Ok(mut planned) = self.planned_of.lock() {
+            *planned = Some(fault);
+        }
+    }
+
     pub(super) fn count(&self) -> usize {
         self.count.load(Ordering::SeqCst)
     }
 
     /// Counts a call and gives the fault that is planned for it.
-    pub(super) fn next(&self) -> (usize, Option<Fault>) {
+    pub(super) fn next(&self, method: &str, path: &str) -> (usize, Option<Fault>) {
         let call = self.count.fetch_add(1, Ordering::SeqCst);
+        let is_meant = |of: &mut FaultOf| of.method == method && path.ends_with(of.path_end);
+        if let Some(of) = self.planned_of.lock().ok().and_then(|mut of| of.take_if(is_meant)) {
+            return (call, Some(Fault { call, times: 1, when: When::Before, kind: of.kind }));
+        }
         let planned = self.planned.lock().ok();
         let found = planned.and_then(|planned| {
             planned.iter().find(|fault| (fault.call..fault.call + fault.times).contains(&call)).cloned()

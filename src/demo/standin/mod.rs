@@ -33,7 +33,7 @@ use crate::domain::secret::Secret;
 use crate::ports::clock::Clock;
 
 pub use checks::CheckView;
-pub use faults::{Fault, Held, Kind, When};
+pub use faults::{Fault, FaultOf, Held, Kind, When};
 pub use forks::ForkView;
 pub use hooks::Attempt;
 pub use review_comments::ReviewCommentView;
@@ -334,6 +334,11 @@ impl Standin {
     /// From here on, calls are counted from 0 and fail as told.
     pub fn set_faults(&self, faults: Vec<Fault>) {
         self.plans.of_calls.set(faults);
+    }
+
+    /// The next call of a kind fails.
+    pub fn set_fault_of(&self, fault: FaultOf) {
+        self.plans.of_calls.set_of(fault);
     }
 
     /// The same for the list of deliveries, whose calls are counted apart.

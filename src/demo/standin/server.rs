@@ -1,7 +1,6 @@
 //! Takes connections, counts calls, applies faults, and hands each request to its part.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -16,8 +15,6 @@ use tokio_util::sync::CancellationToken;
 use super::faults::{Faults, Kind, Plans, When};
 use super::state::{Call, World};
 use super::{api, pages};
-
-const LATE: Duration = Duration::from_secs(2);
 
 /// A request that was read.
 pub(super) struct Asked {
@@ -142,18 +139,18 @@ fn api_path(path: &str) -> Option<String> {
 
 async fn call(world: &Arc<Mutex<World>>, plans: &Plans, asked: Asked) -> Result<Answer, std::io::Error> {
     let faults = if asked.path.starts_with("/app/hook/") { &plans.of_deliveries } else { &plans.of_calls };
-    let (number, fault) = faults.next();
+    let (number, fault) = faults.next(asked.method.as_str(), &asked.path);
     let strikes = |when: When| fault.as_ref().filter(|fault| fault.when == when).map(|fault| &fault.kind);
     let late = match strikes(When::Before) {
-        Some(Kind::Late) => Some(faults.delay(number)),
+        Some(Kind::Late(by)) => Some((faults.delay(number), *by)),
         Some(kind) => return strike(faults, number, kind).await,
         None => None,
     };
     let world = Arc::clone(world);
     // As on GitHub, a caller who goes away takes nothing back.
     let answered = tokio::spawn(async move {
-        if late.is_some() {
-            tokio::time::sleep(LATE).await;
+        if let Some((_, by)) = &late {
+            tokio::time::sleep(*by).await;
         }
         let mut world = world.lock().await;
         let text = format!("{} {} {}", asked.method, asked.path, String::from_utf8_lossy(&asked.body));
@@ -177,7 +174,7 @@ async fn strike(faults: &Faults, number: usize, kind: &Kind) -> Result<Answer, s
             Ok(Answer { status: *status, headers: headers.clone(), body: body.clone().into_bytes() })
         }
         Kind::Reset => Err(std::io::Error::other("reset on demand")),
-        Kind::Hold | Kind::Late => {
+        Kind::Hold | Kind::Late(_) => {
             faults.hold(number);
             std::future::pending().await
         }

@@ -3,11 +3,15 @@
 
 use std::time::Duration;
 
-use hireling::demo::standin::{Fault, Kind, When};
+use hireling::demo::standin::{Fault, FaultOf, Kind, When};
 
 use crate::support::world::{Builder, Engine, PERSON, REPO, World};
 
 const COUNTING: &str = "for n in $(seq 1 20); do echo \"line $n.\"; done; echo x > new.txt";
+
+/// A stop waits three seconds for what GitHub is doing.
+const WITHIN_A_STOP: Duration = Duration::from_secs(2);
+const BEYOND_A_STOP: Duration = Duration::from_secs(6);
 
 async fn killed_at_each_call(engine: Engine, when: When) {
     let Some(mut world) = Builder::new(engine).agent("ours", COUNTING).start().await else { return };
@@ -122,7 +126,7 @@ async fn a_stop_waits_for_what_github_is_doing() {
     let mut world = World::start(Engine::Sqlite).await.unwrap();
     for call in 0.. {
         world.next_issue().await;
-        world.github.set_faults(vec![Fault { call, times: 1, when: When::Before, kind: Kind::Late }]);
+        world.github.set_faults(vec![Fault { call, times: 1, when: When::Before, kind: Kind::Late(WITHIN_A_STOP) }]);
         let comment = world.comment(PERSON, "/agent ours").await;
         let is_over = tokio::select! {
             _ = world.github.held() => false,
@@ -143,6 +147,26 @@ async fn a_stop_waits_for_what_github_is_doing() {
         }
     }
     world.finish().await;
+}
+
+/// What takes longer is not waited for by the stop, but by who goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_github_is_doing_at_a_stop_is_not_made_twice_however_long_it_takes() {
+    for (engine, path_end) in Engine::both().into_iter().flat_map(|engine| [(engine, "/comments"), (engine, "/pulls")])
+    {
+        let Some(mut world) = World::start(engine).await else { continue };
+        world.github.set_fault_of(FaultOf { method: "POST", path_end, kind: Kind::Late(BEYOND_A_STOP) });
+        let comment = world.comment(PERSON, "/agent ours").await;
+        world.github.held().await;
+        world.stop().await;
+        world.restart().await;
+        assert_eq!(world.ended(comment).await, "rocket", "{path_end}\n{}", world.account().await);
+        world.github.caught_up().await;
+        world.settled().await;
+        world.only_answer().await;
+        assert_eq!((world.pulls().await.len(), world.branches().await.len()), (1, 1), "{path_end}");
+        world.finish().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -80,7 +80,7 @@ async fn a_worker_that_lost_its_lease_writes_nothing() {
         let id = bench.queue(1, 1).await;
         let old = bench.claim("old").await.unwrap();
         let run = bench.store.begin_run(&old.lease, RunId("r1".into()), 1, bench.clock.now()).await.unwrap();
-        bench.store.hand_back(&old.lease).await.unwrap();
+        bench.store.hand_back(&old.lease, Duration::ZERO).await.unwrap();
         let new = bench.claim("new").await.unwrap();
         assert_eq!((new.task.id.clone(), new.task.deaths), (id.clone(), 0), "handing back is no death");
 
@@ -91,7 +91,7 @@ async fn a_worker_that_lost_its_lease_writes_nothing() {
         lost(bench.store.record(&old.lease, &run, &line, bench.clock.now()).await.map(|_| ()));
         lost(bench.store.settle(&old.lease, &ending, &[], bench.clock.now()).await);
         lost(bench.store.begin_run(&old.lease, RunId("r2".into()), 2, bench.clock.now()).await.map(|_| ()));
-        lost(bench.store.hand_back(&old.lease).await);
+        lost(bench.store.hand_back(&old.lease, Duration::ZERO).await);
         // How far the output was read moves with its lines, or not at all.
         let read_to = LogPosition { stdout: 9, stderr: 0 };
         let late = Append::new((&old.lease, &run.id), (run.log_at, read_to), &line, bench.clock.now());
