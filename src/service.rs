@@ -20,7 +20,7 @@ use crate::adapters::store::{Access, Location, Store};
 use crate::adapters::system::{SharedClock, SystemClock};
 use crate::adapters::traces::Traces;
 use crate::adapters::vault::{Vault, hash, is_open_to_others, key_beside, key_found_beside};
-use crate::app::processes::{keep_time, set_clock};
+use crate::app::processes::{keep_time, set_clock_at_start};
 use crate::app::setup::{self, Setup};
 use crate::app::{App, Parts, Role, Settings, outbox};
 use crate::config::{Config, Database, SandboxProvider};
@@ -108,7 +108,7 @@ impl Ground {
     pub async fn open(config: Config) -> anyhow::Result<Self> {
         let clock = Arc::new(SharedClock::default());
         let store = Store::open(&location(&config.database), Access::Service).await?;
-        set_clock(&clock, &store).await?;
+        set_clock_at_start(&clock, &store).await?;
         store.expire_all_leases(clock.now(), outbox::SETTLING, outbox::CLAIM).await?;
         let listener = TcpListener::bind(config.listen)
             .await

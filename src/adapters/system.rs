@@ -35,18 +35,21 @@ pub struct SharedClock {
 }
 
 impl SharedClock {
-    /// `shown`: by the shared clock, between `before` and `after` by the system's. Gives by how many milliseconds the shared
-    /// one is ahead.
-    pub fn set(&self, shown: Millis, before: Millis, after: Millis) -> i64 {
+    /// `shown`: by the shared clock, between `before` and `after` by the system's.
+    pub fn set(&self, shown: Millis, before: Millis, after: Millis) {
         let ahead = shown.0 - (before.0 + (after.0 - before.0) / 2);
         self.ahead_ms.store(ahead, Ordering::Relaxed);
-        ahead
+    }
+
+    /// By how many milliseconds the shared one is ahead of the system's.
+    pub fn ahead_ms(&self) -> i64 {
+        self.ahead_ms.load(Ordering::Relaxed)
     }
 }
 
 impl Clock for SharedClock {
     fn now(&self) -> Millis {
-        Millis(SystemClock.now().0.saturating_add(self.ahead_ms.load(Ordering::Relaxed)))
+        Millis(SystemClock.now().0.saturating_add(self.ahead_ms()))
     }
 
     fn new_id(&self) -> String {
@@ -69,7 +72,8 @@ mod tests {
     #[test]
     fn a_clock_that_is_behind_shows_the_shared_time() {
         let (clock, now) = (SharedClock::default(), SystemClock.now());
-        assert_eq!(clock.set(Millis(now.0 + 300_050), now, Millis(now.0 + 100)), 300_000);
+        clock.set(Millis(now.0 + 300_050), now, Millis(now.0 + 100));
+        assert_eq!(clock.ahead_ms(), 300_000);
         let shown = clock.now();
         assert!((299_000..360_000).contains(&(shown.0 - now.0)), "{shown:?}");
     }

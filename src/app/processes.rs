@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
@@ -24,6 +25,7 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 /// The clock is set this often; an answer that is late would set it wrong.
 const SET_EVERY: Duration = Duration::from_secs(10);
 const SET_WITHIN: Duration = Duration::from_secs(1);
+const TRIES_AT_START: usize = 5;
 /// A clock that is off by more is told.
 const WRONG_BY_MS: u64 = 30_000;
 
@@ -142,14 +144,38 @@ impl App {
     }
 }
 
-/// Sets the clock by that of the database, if there may be other processes.
-pub async fn set_clock(clock: &SharedClock, store: &Store) -> Result<(), StoreError> {
-    let before = SystemClock.now();
-    let Some(shown) = store.shared_time().await? else { return Ok(()) };
-    let ahead = clock.set(shown, before, SystemClock.now());
-    if ahead.unsigned_abs() > WRONG_BY_MS {
-        tracing::warn!(ahead_ms = ahead, "the database's clock is not this machine's; the database's counts");
+/// Sets the clock by that of the database, if there may be other processes. False: the answer was late, and would have set it
+/// wrong.
+async fn set_clock(clock: &SharedClock, store: &Store) -> Result<bool, StoreError> {
+    let (begun, before) = (Instant::now(), SystemClock.now());
+    let Ok(answer) = tokio::time::timeout(SET_WITHIN, store.shared_time()).await else { return Ok(false) };
+    let Some(shown) = answer? else { return Ok(true) };
+    let after = SystemClock.now();
+    // The process may have been frozen meanwhile, or its own clock been set.
+    let is_late = begun.elapsed() > SET_WITHIN || !(before..=before.after(SET_WITHIN)).contains(&after);
+    if is_late {
+        return Ok(false);
     }
+    clock.set(shown, before, after);
+    if clock.ahead_ms().unsigned_abs() > WRONG_BY_MS {
+        tracing::warn!(
+            ahead_ms = clock.ahead_ms(),
+            "the database's clock is not this machine's; the database's counts"
+        );
+    }
+    Ok(true)
+}
+
+/// Before anything is claimed.
+pub async fn set_clock_at_start(clock: &SharedClock, store: &Store) -> Result<(), StoreError> {
+    for _ in 0..TRIES_AT_START {
+        if set_clock(clock, store).await? {
+            return Ok(());
+        }
+    }
+    tracing::warn!(
+        "the database takes more than a second to tell its time; until it does, this machine's clock counts"
+    );
     Ok(())
 }
 
@@ -160,9 +186,8 @@ pub async fn keep_time(clock: Arc<SharedClock>, store: Store, stop: Cancellation
             () = tokio::time::sleep(SET_EVERY) => {}
             () = stop.cancelled() => return,
         }
-        match tokio::time::timeout(SET_WITHIN, set_clock(&clock, &store)).await {
-            Ok(Ok(())) | Err(_) => {}
-            Ok(Err(error)) => tracing::debug!(error = &error as &dyn std::error::Error, "the clock was not set"),
+        if let Err(error) = set_clock(&clock, &store).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "the clock was not set");
         }
     }
 }

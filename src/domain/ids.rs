@@ -166,6 +166,11 @@ impl Millis {
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         chrono::DateTime::parse_from_rfc3339(text).ok().map(|at| Self(at.timestamp_millis()))
     }
+
+    /// As in the header `Date`: whole seconds.
+    pub fn parse_http_date(text: &str) -> Option<Self> {
+        chrono::DateTime::parse_from_rfc2822(text).ok().map(|at| Self(at.timestamp_millis()))
+    }
 }
 
 #[cfg(test)]
@@ -183,6 +188,7 @@ mod tests {
     #[test]
     fn times_read_and_write_as_github_does() {
         let at = Millis::parse_rfc3339("2026-11-22T10:00:00Z").unwrap();
+        assert_eq!(Millis::parse_http_date("Sun, 22 Nov 2026 10:00:00 GMT"), Some(at));
         assert_eq!(at.rfc3339(), "2026-11-22T10:00:00Z");
         assert_eq!(at.for_people(), "2026-11-22 10:00 UTC");
         assert_eq!(at.day(), 20_779);

@@ -14,6 +14,7 @@ use super::{Answer, GitHub, GitHubError, Owner, Place, Result};
 use crate::domain::delivery::InstallationState;
 use crate::domain::ids::{InstallationId, Millis, RepositoryId};
 use crate::domain::secret::Secret;
+use crate::ports::clock::Clock as _;
 
 /// What a token may do. GitHub's names of the permissions are in `permissions`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -139,6 +140,8 @@ pub struct Webhook {
     pub is_json: bool,
 }
 
+/// A token that is older or younger is refused.
+const LEEWAY_MS: u64 = 30_000;
 const FRESH: std::time::Duration = std::time::Duration::from_secs(10);
 /// Tokens live an hour; one that ends within this time is replaced.
 const RENEW_BEFORE_MS: i64 = 10 * 60 * 1000;
@@ -168,6 +171,16 @@ impl Auth {
         Arc::clone(self.slots.lock().await.entry(key).or_default())
     }
 
+    /// Tokens that nobody asks for any more do not pile up.
+    async fn drop_expired(&self, now: Millis) {
+        let is_live = |slot: &Slot| match slot.try_lock() {
+            Ok(token) => token.as_ref().is_some_and(|token| token.renew_at > now),
+            Err(_) => true,
+        };
+        // Who holds a slot besides is about to fill it.
+        self.slots.lock().await.retain(|_, slot| Arc::strong_count(slot) > 1 || is_live(slot));
+    }
+
     /// Drops a token that was refused, unless another call has replaced it already.
     pub(super) async fn forget(&self, place: &Place<'_>, scope: Scope, refused: &Secret) {
         let slot = self.slot(place, scope).await;
@@ -183,10 +196,11 @@ impl GitHub {
     pub(super) async fn token(&self, place: &Place<'_>, scope: Scope) -> Result<Secret> {
         let slot = self.auth.slot(place, scope).await;
         let mut cached = slot.lock().await;
-        let now = self.clock.now();
+        let now = self.theirs.now();
         if let Some(token) = cached.as_ref().filter(|token| token.renew_at > now) {
             return Ok(token.value.clone());
         }
+        self.auth.drop_expired(now).await;
         let token = self.mint(place, scope).await?;
         let value = token.value.clone();
         *cached = Some(token);
@@ -197,7 +211,7 @@ impl GitHub {
     pub(super) async fn is_fresh(&self, place: &Place<'_>, scope: Scope) -> bool {
         let slot = self.auth.slot(place, scope).await;
         let cached = slot.lock().await;
-        cached.as_ref().is_some_and(|token| self.clock.now().since(token.minted_at) < FRESH)
+        cached.as_ref().is_some_and(|token| self.theirs.now().since(token.minted_at) < FRESH)
     }
 
     /// A token to fetch this one repository, and nothing else. Not cached: `revoke` it after use.
@@ -221,7 +235,7 @@ impl GitHub {
     pub(super) async fn mint_narrowed(&self, installation: InstallationId, narrow: &NarrowTo) -> Result<Token> {
         let path = format!("/app/installations/{installation}/access_tokens");
         let minted: Minted = self.as_app(Method::POST, &path, Some(narrow)).await?;
-        let now = self.clock.now();
+        let now = self.theirs.now();
         let expires = Millis::parse_rfc3339(&minted.expires_at).unwrap_or(now);
         Ok(Token { value: Secret::new(minted.token), minted_at: now, renew_at: Millis(expires.0 - RENEW_BEFORE_MS) })
     }
@@ -246,8 +260,7 @@ impl GitHub {
         let count = self.auth.keys.len().max(1);
         for turn in 0..count {
             let which = (start + turn) % count;
-            let token = self.auth.app_token(which, self.clock.now())?;
-            match self.send(&token, method.clone(), path, body).await {
+            match self.send_signed(which, &method, path, body).await {
                 Err(GitHubError::Unauthorized) if turn + 1 < count => {}
                 answer => {
                     self.auth.current.store(which, Ordering::Relaxed);
@@ -256,6 +269,29 @@ impl GitHub {
             }
         }
         Err(GitHubError::Unauthorized)
+    }
+
+    /// Once more where the refusal tells that this machine's clock is wrong.
+    async fn send_signed<B: Serialize + Sync>(
+        &self,
+        which: usize,
+        method: &Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<Answer> {
+        let ahead = self.theirs.ahead_ms();
+        let token = self.auth.app_token(which, self.theirs.now())?;
+        let answer = self.send(&token, method.clone(), path, body).await;
+        let was_wrong = self.theirs.ahead_ms().abs_diff(ahead) > LEEWAY_MS;
+        if !was_wrong || !matches!(answer, Err(GitHubError::Unauthorized)) {
+            return answer;
+        }
+        tracing::warn!(
+            ahead_ms = self.theirs.ahead_ms(),
+            "GitHub's clock is not this machine's; its tokens go by GitHub's"
+        );
+        let token = self.auth.app_token(which, self.theirs.now())?;
+        self.send(&token, method.clone(), path, body).await
     }
 
     /// The App's name in addresses; its login is this with `[bot]` behind.

@@ -116,9 +116,16 @@ fn wait_until(headers: &HeaderMap, now: Millis) -> Millis {
     if number(headers, "x-ratelimit-remaining") == Some(0)
         && let Some(reset) = number(headers, "x-ratelimit-reset")
     {
-        return Millis((reset * 1000).clamp(now.0 + 1_000, now.0 + 86_400_000));
+        // By GitHub's clock, which may not be ours.
+        let wait = reset.saturating_mul(1000).saturating_sub(date(headers).unwrap_or(now).0);
+        return Millis(now.0 + wait.clamp(1_000, 86_400_000));
     }
     Millis(now.0 + 60_000)
+}
+
+/// When GitHub answered, by its own clock.
+pub(super) fn date(headers: &HeaderMap) -> Option<Millis> {
+    Millis::parse_http_date(headers.get(http::header::DATE)?.to_str().ok()?)
 }
 
 fn number(headers: &HeaderMap, name: &str) -> Option<i64> {
@@ -145,6 +152,9 @@ mod tests {
             error(403, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1200")], "{}"),
             limited(1_200_000)
         );
+        let by_its_clock =
+            [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "7260"), ("date", "Thu, 01 Jan 1970 02:00:00 GMT")];
+        assert_eq!(error(403, &by_its_clock, "{}"), limited(1_060_000));
         assert_eq!(error(403, &[], r#"{"message":"You have exceeded a secondary rate limit"}"#), limited(1_060_000));
         assert_eq!(
             error(403, &[("x-ratelimit-remaining", "4000")], r#"{"message":"Resource not accessible"}"#),

@@ -28,6 +28,7 @@ use octocrab::Octocrab;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::adapters::system::{SharedClock, SystemClock};
 use crate::domain::ids::{InstallationId, RepositoryId};
 use crate::domain::secret::Secret;
 use crate::ports::clock::Clock;
@@ -79,6 +80,8 @@ pub struct GitHub {
     graphql_url: String,
     auth: auth::Auth,
     clock: Arc<dyn Clock>,
+    /// GitHub's own, as its answers tell it: it judges by that how old a token is (fault F42).
+    theirs: SharedClock,
 }
 
 /// An answer whose body was read.
@@ -119,6 +122,7 @@ impl GitHub {
             api_url,
             auth: auth::Auth::new(settings.app_id, &settings.private_keys)?,
             clock,
+            theirs: SharedClock::default(),
         })
     }
 
@@ -225,11 +229,15 @@ impl GitHub {
                 .crab
                 .build_request(builder, body)
                 .map_err(|error| GitHubError::Unavailable(format!("the call cannot be built: {error}")))?;
+            let sent_at = SystemClock.now();
             let response = self.crab.execute(request).await.map_err(|error| {
                 figures::count(&method, None, self.clock.now());
                 GitHubError::Unavailable(error::describe(&error))
             })?;
             let (parts, stream) = response.into_parts();
+            if let Some(shown) = error::date(&parts.headers) {
+                self.theirs.set(shown, sent_at, SystemClock.now());
+            }
             let moved = matches!(parts.status.as_u16(), 301 | 302 | 307 | 308);
             let location = parts.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
             if let (true, Some(next)) = (moved, location.and_then(|location| self.own_path(location))) {

@@ -4,6 +4,8 @@
 use std::future::Future;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::RunContext;
 use crate::adapters::github::GitHubError;
 use crate::adapters::store::StoreError;
@@ -171,7 +173,7 @@ impl RunContext {
         F: FnMut(u32) -> Fut,
         Fut: Future<Output = Result<T, CallError>> + 'a,
     {
-        let started = self.app.clock.now();
+        let started = Instant::now();
         let mut tries = 0;
         // Errors of the same kind in a row: trouble of another kind says nothing about this one.
         let mut same_kind = 0;
@@ -191,7 +193,7 @@ impl RunContext {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            let waited = self.app.clock.now().since(started);
+            let waited = started.elapsed();
             let kind = std::mem::discriminant(&error.cause());
             same_kind = if last_kind == Some(kind) { same_kind + 1 } else { 1 };
             last_kind = Some(kind);

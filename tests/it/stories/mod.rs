@@ -2,6 +2,7 @@
 
 mod accounts;
 mod attacks;
+mod clocks;
 mod comment_to_pull_request;
 mod connectors;
 mod control;

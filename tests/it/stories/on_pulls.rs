@@ -21,7 +21,7 @@ async fn on_branch(world: &World, branch: &str) -> String {
     world.github.diff(REPO, "main", branch).await.unwrap()
 }
 
-fn of_line(world: &World, author: &str, line: i64, body: &str) -> ReviewCommentView {
+pub fn of_line(world: &World, author: &str, line: i64, body: &str) -> ReviewCommentView {
     ReviewCommentView {
         id: 0,
         repo: REPO.into(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use hireling::demo::standin::{Fault, Kind, When};
 use nix::sys::signal::Signal;
 
+use super::clocks::wrong_clock;
 use crate::support::world::{Builder, Engine, PERSON, REPO, World};
 
 /// An agent that takes a while, and whose every start shows in the log.
@@ -141,27 +142,14 @@ async fn what_a_stopping_process_holds_another_takes_at_once() {
     world.finish().await;
 }
 
-/// A library that sets the clock of a program so many seconds off.
-fn wrong_clock(dir: &std::path::Path, seconds: i64) -> Option<std::path::PathBuf> {
-    let text = format!(
-        "#include <time.h>\n#include <unistd.h>\n#include <sys/syscall.h>\n\
-         int clock_gettime(clockid_t id, struct timespec *at) {{ int done = syscall(SYS_clock_gettime, id, at);\n\
-         if (id == CLOCK_REALTIME) at->tv_sec += {seconds}; return done; }}\n"
-    );
-    crate::support::compiled(dir, &format!("clock{seconds}"), &text)
-}
-
 /// What processes claim and promise each other is by the database's clock (fault F42).
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_whose_clocks_differ_do_everything_once() {
     let Some(mut world) = replicated("echo x > x.txt; echo 'Done.'").await else { return };
     let dir = tempfile::tempdir().unwrap();
     for seconds in [-300, 300] {
-        let Some(library) = wrong_clock(dir.path(), seconds) else {
-            crate::support::skipped("clocks that differ, because there is no C compiler here");
-            return;
-        };
-        world.set("LD_PRELOAD", &library.display().to_string());
+        let Some(library) = wrong_clock(dir.path(), seconds) else { return };
+        world.set("LD_PRELOAD", &library);
         world.add_replica(&[]).await;
         let said = world.log();
         assert!(said.contains("the database's clock is not this machine's"), "{said}");
