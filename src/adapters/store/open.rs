@@ -121,7 +121,6 @@ impl Store {
             // A delivery that was answered is on the disk, not on its way there.
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(patience)
-            .pragma("cache_size", "-8000")
             .pragma("journal_size_limit", "67108864");
         let write = SqlitePoolOptions::new()
             .max_connections(1)
