@@ -9,7 +9,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::config::{ConfigError, LogConfig};
 
 /// Figures that only grow.
-const COUNTERS: [(&str, &str); 16] = [
+const COUNTERS: [(&str, &str); 17] = [
     ("hireling_webhooks_total", "answers to webhook calls by status"),
     ("hireling_deliveries_total", "deliveries by decision"),
     ("hireling_deliveries_missed_total", "deliveries that GitHub could not bring"),
@@ -22,6 +22,7 @@ const COUNTERS: [(&str, &str); 16] = [
     ("hireling_gateway_calls_total", "calls of models by vendor and status"),
     ("hireling_gateway_tokens_total", "tokens by vendor and kind"),
     ("hireling_gateway_micro_usd_total", "list price of model calls in millionths of a dollar"),
+    ("hireling_connections_refused_total", "connections of an address that has its share"),
     ("hireling_page_views_total", "answers to visitors by route and status"),
     ("hireling_rows_forgotten_total", "rows that were kept long enough"),
     ("hireling_writes_postponed_total", "writes to GitHub that had to wait for the budget"),

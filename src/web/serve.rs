@@ -83,7 +83,11 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
                 continue;
             }
         };
-        let Some(open) = open_connections.open(peer) else { continue };
+        let Some(open) = open_connections.open(peer) else {
+            metrics::counter!("hireling_connections_refused_total").increment(1);
+            tracing::debug!(peer = %peer.0, "a connection was refused: its address has its share");
+            continue;
+        };
         // Answers are small: waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
         let heard = CancellationToken::new();
