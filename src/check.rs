@@ -10,6 +10,7 @@ use hireling::adapters::github::{GitHub, Webhook};
 use hireling::adapters::store::{Access, Store};
 use hireling::adapters::system::SystemClock;
 use hireling::adapters::vault::is_open_to_others;
+use hireling::app::setup;
 use hireling::config::{Config, SandboxProvider, Source};
 use hireling::domain::connector::address;
 use hireling::domain::delivery::WEBHOOK_PATH;
@@ -72,22 +73,33 @@ async fn database(config: &Config) -> Said {
 async fn encryption_key(config: &Config) -> anyhow::Result<String> {
     let found = service::vault_found(config)?;
     let store = Store::open(&service::location(&config.database), Access::Visitor).await?;
-    let keys = store.keys_after("", 1).await;
+    let sealed = some_sealed(&store).await;
     store.close().await;
-    let key = keys?.pop();
+    let sealed = sealed?;
     let Some(vault) = found else {
-        anyhow::ensure!(key.is_none(), "it is gone, and stored keys cannot be opened without it");
+        anyhow::ensure!(sealed.is_empty(), "it is gone, and what is stored cannot be opened without it");
         return Ok("it is made at the first start".to_owned());
     };
-    if let Some(key) = key {
-        vault
-            .open(&sealed_for(&key.id, key.owner, key.provider), &key.sealed)
-            .context("stored keys were sealed with another one: put that behind this one in ENCRYPTION_KEY")?;
+    for (what, bound_to, sealed) in &sealed {
+        vault.open(bound_to, sealed).with_context(|| {
+            format!("{what} was sealed with another one: put that behind this one in ENCRYPTION_KEY")
+        })?;
     }
     Ok(match config.encryption_key_file.as_deref().map(is_open_to_others) {
         Some(Ok(true)) => "others on this machine can read ENCRYPTION_KEY_FILE: `chmod 600` it".to_owned(),
         _ => "it opens what is stored".to_owned(),
     })
+}
+
+/// One of each kind, if there is one: what it is, what it is bound to, and how it is stored.
+async fn some_sealed(store: &Store) -> anyhow::Result<Vec<(&'static str, String, String)>> {
+    let key = store.keys_after("", 1).await?.pop();
+    let key = key.map(|key| ("a stored key", sealed_for(&key.id, key.owner, key.provider), key.sealed));
+    let connector = store.connectors_after("", 1).await?.pop();
+    let connector = connector.map(|one| ("a connector", one.bound_to(), one.sealed));
+    let app = store.instance_value(setup::NAME).await?;
+    let app = app.map(|sealed| ("the stored GitHub App", setup::BOUND_TO.to_owned(), sealed));
+    Ok([app, key, connector].into_iter().flatten().collect())
 }
 
 /// Who we are there, what we may do, and where GitHub calls.

@@ -161,17 +161,27 @@ pub fn key_found_beside(data_dir: &Path) -> Result<Option<Secret>, String> {
 /// sentence for the operator.
 pub fn key_beside(data_dir: &Path, random: [u8; 32]) -> Result<Secret, String> {
     use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
+    use std::os::unix::fs::PermissionsExt as _;
     if let Some(key) = key_found_beside(data_dir)? {
         return Ok(key);
     }
     let path = data_dir.join(KEY_FILE);
     let failed = |error: std::io::Error| format!("the encryption key {} cannot be made: {error}", path.display());
     std::fs::create_dir_all(data_dir).map_err(failed)?;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+    // Whole, or not there at all: of two that begin at once, both use the one that is first.
+    let mut file = tempfile::Builder::new()
+        .permissions(std::fs::Permissions::from_mode(0o600))
+        .tempfile_in(data_dir)
+        .map_err(failed)?;
     let key = Secret::new(hex::encode(random));
-    file.write_all(key.expose().as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-    Ok(key)
+    file.write_all(key.expose().as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+    match file.persist_noclobber(&path) {
+        Ok(_) => Ok(key),
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+            key_found_beside(data_dir)?.ok_or_else(|| failed(error.error))
+        }
+        Err(error) => Err(failed(error.error)),
+    }
 }
 
 #[cfg(test)]

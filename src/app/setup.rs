@@ -9,10 +9,11 @@ use crate::domain::registration::Registration;
 use crate::domain::secret::Secret;
 use crate::ports::clock::Clock;
 
-pub(super) const NAME: &str = "github-app";
+/// Where the sealed App is stored, and what it is bound to.
+pub const NAME: &str = "github-app";
+pub const BOUND_TO: &str = "instance/github-app";
 const TRIES: u32 = 20;
 const WAIT: std::time::Duration = std::time::Duration::from_secs(2);
-pub(super) const BOUND_TO: &str = "instance/github-app";
 
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
