@@ -119,10 +119,12 @@ impl Store {
                 ),
                 ("DELETE FROM missed_deliveries WHERE sent_at < $1", before.0),
                 ("DELETE FROM audit_log WHERE action = 'used a key' AND at < $1", before.0),
-                // One that holds for nothing that is known any more.
+                // One that holds for nothing that is known any more: elsewhere the last good one has to be known for long.
                 (
-                    "DELETE FROM policies WHERE looked_at < $1 AND repository_id NOT IN (SELECT repository_id FROM tasks) \
-                     AND repository_id NOT IN (SELECT repository_id FROM deliveries WHERE repository_id IS NOT NULL)",
+                    "DELETE FROM policies WHERE looked_at < $1 \
+                     AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.repository_id = policies.repository_id) \
+                     AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.repository_id = policies.repository_id \
+                     AND d.meaning IS NOT NULL)",
                     before.0,
                 ),
                 ("DELETE FROM thread_stops WHERE written_at < $1", before.0),
