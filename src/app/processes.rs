@@ -5,15 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
 use super::signals::Topic;
 use crate::adapters::store::{Store, StoreError};
-use crate::adapters::system::{SharedClock, SystemClock};
+use crate::adapters::system::SharedClock;
 use crate::domain::ids::TaskId;
-use crate::ports::clock::Clock as _;
 
 /// What comes within this time is told together.
 const GATHER: Duration = Duration::from_millis(2);
@@ -147,16 +145,12 @@ impl App {
 /// Sets the clock by that of the database, if there may be other processes. False: the answer was late, and would have set it
 /// wrong.
 async fn set_clock(clock: &SharedClock, store: &Store) -> Result<bool, StoreError> {
-    let (begun, before) = (Instant::now(), SystemClock.now());
+    let asked = clock.ask();
     let Ok(answer) = tokio::time::timeout(SET_WITHIN, store.shared_time()).await else { return Ok(false) };
     let Some(shown) = answer? else { return Ok(true) };
-    let after = SystemClock.now();
-    // The process may have been frozen meanwhile, or its own clock been set.
-    let is_late = begun.elapsed() > SET_WITHIN || !(before..=before.after(SET_WITHIN)).contains(&after);
-    if is_late {
+    if !clock.set(shown, &asked, SET_WITHIN) {
         return Ok(false);
     }
-    clock.set(shown, before, after);
     if clock.ahead_ms().unsigned_abs() > WRONG_BY_MS {
         tracing::warn!(
             ahead_ms = clock.ahead_ms(),

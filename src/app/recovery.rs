@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -112,18 +112,21 @@ impl App {
 
     /// Finds what was missed since GitHub's list was read last.
     async fn read_back(&self, read_through: &mut Option<Millis>) -> Result<(), Hindrance> {
-        let now = self.clock.now();
+        // All of this is by GitHub's clock.
+        let (now, begun) = (self.github.now(), Instant::now());
         // A time to come was noted by a clock that was wrong.
         let stored = self.store.deliveries_read_through().await?.map(|at| at.min(now));
         let begin = now.before(KEPT);
         let since = (*read_through).max(stored).map_or(begin, |at| at.min(now).before(OVERLAP).max(begin));
         let (attempts, whole) = self.attempts_since(since).await?;
+        // At the start its clock may not have been known before.
+        let now = self.github.now().before(begun.elapsed());
         let found = missed(&attempts);
         let is_noted = stored.is_some_and(|at| now.since(at) < NOTE_EVERY);
         if !found.is_empty() || !is_noted {
             // Of a list that was not read to its end, what was found counts, and the rest is read again.
             let through = if whole.is_ok() { now } else { stored.unwrap_or(begin) };
-            let new = self.store.note_missed(&found, through, now).await?;
+            let new = self.store.note_missed(&found, through, self.clock.now()).await?;
             if new > 0 {
                 metrics::counter!("hireling_deliveries_missed_total").increment(new);
                 tracing::warn!(count = new, "deliveries were missed; GitHub is asked to send them again");

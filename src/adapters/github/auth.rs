@@ -140,7 +140,7 @@ pub struct Webhook {
     pub is_json: bool,
 }
 
-/// A token that is older or younger is refused.
+/// A refused token is made once more if the clock it was made by was off by this.
 const LEEWAY_MS: u64 = 30_000;
 const FRESH: std::time::Duration = std::time::Duration::from_secs(10);
 /// Tokens live an hour; one that ends within this time is replaced.
@@ -324,5 +324,29 @@ impl GitHub {
             Err(GitHubError::Missing) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::RepoName;
+
+    #[tokio::test]
+    async fn tokens_that_are_over_do_not_pile_up() {
+        let auth = Auth::new(1, &[]).unwrap();
+        let name = RepoName { owner: "acme".into(), name: "shop".into() };
+        let place = |id| Place { installation: InstallationId(id), repository: RepositoryId(id), name: &name };
+        let token = |renew_at| Token { value: Secret::new("t"), minted_at: Millis(0), renew_at: Millis(renew_at) };
+        *auth.slot(&place(1), Scope::Talk).await.lock().await = Some(token(100));
+        *auth.slot(&place(2), Scope::Talk).await.lock().await = Some(token(200));
+        let being_filled = auth.slot(&place(3), Scope::Talk).await;
+        auth.drop_expired(Millis(150)).await;
+        let left =
+            async || auth.slots.lock().await.keys().map(|(id, _, _)| id.0).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(left().await, [2, 3].into());
+        drop(being_filled);
+        auth.drop_expired(Millis(150)).await;
+        assert_eq!(left().await, [2].into());
     }
 }

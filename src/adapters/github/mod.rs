@@ -28,8 +28,8 @@ use octocrab::Octocrab;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::adapters::system::{SharedClock, SystemClock};
-use crate::domain::ids::{InstallationId, RepositoryId};
+use crate::adapters::system::SharedClock;
+use crate::domain::ids::{InstallationId, Millis, RepositoryId};
 use crate::domain::secret::Secret;
 use crate::ports::clock::Clock;
 
@@ -50,6 +50,8 @@ pub type Result<T> = std::result::Result<T, GitHubError>;
 const MAX_ANSWER_BYTES: usize = 10 * 1024 * 1024;
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_REDIRECTS: usize = 3;
+/// A later answer sets the clock wrong by more than tokens bear.
+const TELLS_TIME_WITHIN: Duration = Duration::from_secs(10);
 
 /// Where GitHub is, and who we are there.
 #[derive(Debug, Clone)]
@@ -128,6 +130,16 @@ impl GitHub {
 
     pub fn app_id(&self) -> i64 {
         self.auth.app_id()
+    }
+
+    /// The time by GitHub's clock, as far as it is known.
+    pub fn now(&self) -> Millis {
+        self.theirs.now()
+    }
+
+    /// What the service's clock shows at a moment, by GitHub's.
+    pub fn in_its_time(&self, ours: Millis) -> Millis {
+        Millis(ours.0 + (self.theirs.now().0 - self.clock.now().0))
     }
 
     /// Where people see it; no trailing slash.
@@ -229,14 +241,14 @@ impl GitHub {
                 .crab
                 .build_request(builder, body)
                 .map_err(|error| GitHubError::Unavailable(format!("the call cannot be built: {error}")))?;
-            let sent_at = SystemClock.now();
+            let asked = self.theirs.ask();
             let response = self.crab.execute(request).await.map_err(|error| {
                 figures::count(&method, None, self.clock.now());
                 GitHubError::Unavailable(error::describe(&error))
             })?;
             let (parts, stream) = response.into_parts();
             if let Some(shown) = error::date(&parts.headers) {
-                self.theirs.set(shown, sent_at, SystemClock.now());
+                self.theirs.set(shown, &asked, TELLS_TIME_WITHIN);
             }
             let moved = matches!(parts.status.as_u16(), 301 | 302 | 307 | 308);
             let location = parts.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());

@@ -73,7 +73,7 @@ impl App {
             None => match self.github.pull(&place(case.thread), case.thread.issue.0).await {
                 // Of a fork, what came late may be about another commit than the one that is there by now.
                 Ok(found) => Some(found.head_sha)
-                    .filter(|_| found.fork.is_none() || case.now.since(case.writing.written_at) < PROMPT),
+                    .filter(|_| found.fork.is_none() || self.github.now().since(case.writing.written_at) < PROMPT),
                 Err(error) if error.is_passing() => return Err(error.into()),
                 // The task itself says what is wrong.
                 Err(_) => None,

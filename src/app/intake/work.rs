@@ -192,7 +192,7 @@ impl App {
         let writing = Writing {
             subject: task.subject,
             text: String::new(),
-            written_at: pending.received_at,
+            written_at: self.github.in_its_time(pending.received_at),
             author: asked.by.id.0,
             via_app: None,
         };

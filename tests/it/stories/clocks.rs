@@ -4,6 +4,7 @@ use hireling::domain::ids::Millis;
 use hireling::ports::clock::Clock as _;
 use serde_json::{Value, json};
 
+use super::missed_deliveries::{all_decided, each_ran_once, sent_in_vain};
 use crate::support::visitor::Visitor;
 use crate::support::world::{Builder, Engine, PERSON, REPO, World};
 
@@ -48,6 +49,29 @@ async fn a_machine_whose_clock_is_an_hour_off_works_all_the_same() {
         assert_eq!(world.pulls().await.len(), 1, "{}", world.account().await);
         world.finish().await;
     }
+}
+
+/// What is read of GitHub's list of deliveries is dated by GitHub's clock.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missed_by_a_machine_whose_clock_is_ahead_is_fetched() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(library) = wrong_clock(dir.path(), HOUR) else { return };
+    let builder = Builder::new(Engine::Sqlite).behind_a_balancer().setting("LD_PRELOAD", &library);
+    let mut world = builder.start().await.unwrap();
+    world
+        .until("the list of deliveries was read once", async |world| {
+            let store = world.store().await;
+            let read = store.deliveries_read_through().await.unwrap();
+            store.close().await;
+            read
+        })
+        .await;
+    world.stop().await;
+    let (guids, issues) = sent_in_vain(&mut world, 1, 1).await;
+    world.restart().await;
+    all_decided(&world, &guids).await;
+    each_ran_once(&mut world, &issues).await;
+    world.finish().await;
 }
 
 /// The button has our time, the cancel has GitHub's.

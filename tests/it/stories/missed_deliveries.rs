@@ -10,7 +10,7 @@ use crate::support::world::{Builder, Engine, OPERATOR, PERSON, REPO, World};
 
 /// Comments while the service is down. Every `every`th is a command on an issue of its own. Gives the
 /// GUIDs and the issues with a command.
-async fn sent_in_vain(world: &mut World, count: usize, every: usize) -> (Vec<String>, Vec<i64>) {
+pub async fn sent_in_vain(world: &mut World, count: usize, every: usize) -> (Vec<String>, Vec<i64>) {
     let (mut guids, mut issues) = (Vec::new(), Vec::new());
     for number in 0..count {
         let is_command = number % every == 0;
@@ -29,7 +29,7 @@ async fn sent_in_vain(world: &mut World, count: usize, every: usize) -> (Vec<Str
 }
 
 /// Waits until all these deliveries are in the ledger, decided.
-async fn all_decided(world: &World, guids: &[String]) {
+pub async fn all_decided(world: &World, guids: &[String]) {
     let store = world.store().await;
     let mut left: Vec<DeliveryId> = guids.iter().cloned().map(DeliveryId).collect();
     world
@@ -45,7 +45,7 @@ async fn all_decided(world: &World, guids: &[String]) {
     store.close().await;
 }
 
-async fn each_ran_once(world: &mut World, issues: &[i64]) {
+pub async fn each_ran_once(world: &mut World, issues: &[i64]) {
     world.settled().await;
     assert_eq!(world.tasks().await.len(), issues.len());
     for issue in issues {
