@@ -184,11 +184,11 @@ impl App {
             if case.now < due {
                 return Ok(self.store.postpone_delivery(case.pending.seq, due).await?);
             }
-            let now = self.github.pull(&super::place(case.thread), case.thread.issue.0).await?;
-            if now.head_sha != pull.head || !now.is_open {
-                let facts = serde_json::json!({ "why": "more was pushed since, or it was closed" });
-                return self.record(case.pending, DecisionCode::Duplicate, facts, &[]).await;
-            }
+        }
+        let now = self.github.pull(&super::place(case.thread), case.thread.issue.0).await?;
+        if !now.is_open || (moment == Moment::Push && now.head_sha != pull.head) {
+            let facts = serde_json::json!({ "why": "more was pushed since, or it was closed" });
+            return self.record(case.pending, DecisionCode::Duplicate, facts, &[]).await;
         }
         let permission = self.permission_of(case).await?;
         if permission < policy.who() {

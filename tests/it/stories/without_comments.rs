@@ -195,6 +195,20 @@ async fn a_review_that_nobody_asked_for_refuses_in_silence() {
     world.finish().await;
 }
 
+/// That it was closed came first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_review_that_nobody_asked_for_is_not_begun_on_what_is_closed() {
+    let text = "review: {on: [open], agent: ours}\n";
+    let builder = Builder::new(Engine::Sqlite).agent("ours", NOTHING_FOUND).file(".github/hireling.yml", text);
+    let mut world = builder.start().await.unwrap();
+    open_pull(&mut world).await;
+    world.github.close_pull(REPO, world.issue).await;
+    tell(&world, "pull_request", ("opened", PERSON), json!({})).await;
+    assert_eq!(decided(&world).await, "duplicate");
+    assert_eq!((world.answers().await.len(), world.tasks().await.len()), (0, 0));
+    world.finish().await;
+}
+
 /// What waits is not begun any more; what runs is finished.
 #[tokio::test(flavor = "multi_thread")]
 async fn closing_ends_what_waits() {
