@@ -91,7 +91,7 @@ async fn encryption_key(config: &Config) -> anyhow::Result<String> {
     })
 }
 
-/// One of each kind, if there is one: what it is, what it is bound to, and how it is stored.
+/// One of each kind that people gave, if there is one: what it is, what it is bound to, and how it is stored.
 async fn some_sealed(store: &Store) -> anyhow::Result<Vec<(&'static str, String, String)>> {
     let key = store.keys_after("", 1).await?.pop();
     let key = key.map(|key| ("a stored key", sealed_for(&key.id, key.owner, key.provider), key.sealed));

@@ -241,6 +241,17 @@ mod tests {
     }
 
     #[test]
+    fn of_many_who_make_the_key_at_once_all_use_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path();
+        let made: Vec<Secret> = std::thread::scope(|scope| {
+            let makers: Vec<_> = (0..16).map(|n| scope.spawn(move || key_beside(at, [n; 32]).unwrap())).collect();
+            makers.into_iter().map(|maker| maker.join().unwrap()).collect()
+        });
+        assert!(made.iter().all(|key| *key == made[0]));
+    }
+
+    #[test]
     fn the_key_beside_a_database_is_made_once_and_for_its_owner_only() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
