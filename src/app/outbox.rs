@@ -87,8 +87,9 @@ pub(super) async fn deliver_all(app: Arc<App>, stop: CancellationToken) {
 impl App {
     #[tracing::instrument(name = "effect", skip_all, fields(effect = %due.effect.key(), repo = %due.effect.thread().name))]
     async fn deliver(&self, due: &DueEffect, gate: &Gate) {
+        let done = self.try_deliver(due, gate).await;
         let now = self.clock.now();
-        let stored = match self.try_deliver(due, gate).await {
+        let stored = match done {
             Ok(()) => self.store.effect_done(due.seq, now).await,
             Err(CommentError::Store(error @ StoreError::Corrupt { .. }))
                 if now.since(due.promised_at) > 2 * LEFT_TO_NEWER =>
@@ -138,7 +139,10 @@ impl App {
         let text = self.redactor.redact(&error.to_string());
         let limit = if due.effect.is_final() { RESULT_LIMIT } else { COURTESY_LIMIT };
         if error.is_passing() && now.since(due.promised_at) < limit {
-            let wait = retry_wait(u32::try_from(due.attempts).unwrap_or(8), &*self.clock);
+            let wait = match error {
+                GitHubError::Unclear(_) => SETTLING,
+                _ => retry_wait(u32::try_from(due.attempts).unwrap_or(8), &*self.clock),
+            };
             tracing::info!(error = %text, "an effect has to wait");
             return self.store.postpone_effect(due.seq, now.after(wait)).await;
         }
@@ -176,7 +180,7 @@ impl App {
             Effect::Reply { key, markdown, .. } => {
                 let marker = reply_marker(key);
                 if due.attempts > 1 {
-                    let since = Millis(due.promised_at.0 - 60_000);
+                    let since = Millis(github.in_its_time(due.promised_at).0 - 60_000);
                     let bot = self.bot_login().await?;
                     if github.find_comment(&place, thread.issue, &marker, since, &bot).await?.is_some() {
                         return Ok(());

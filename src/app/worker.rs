@@ -13,9 +13,9 @@ use tracing::Instrument as _;
 use super::App;
 use super::gate::Gate;
 use super::outbox::SETTLING;
-use super::run_task::{Held, MAX_DEATHS, RunContext, effects_of_end, run};
+use super::run_task::{Held, RunContext, effects_of_end, run};
 use super::signals::Topic;
-use crate::adapters::store::{Claimed, Lease, StoreError};
+use crate::adapters::store::{Claimed, Lease, MAX_UNREADABLE, StoreError};
 use crate::domain::failure::{Failure, cancelled};
 use crate::domain::run::{Ending, Run, Step};
 use crate::domain::task::Task;
@@ -72,8 +72,6 @@ async fn claim(app: &App, owner: &str) -> Result<Option<Claimed>, StoreError> {
 enum Interruption {
     /// The process stops: another one goes on.
     Stopping,
-    /// The same, while GitHub may still be doing something: the other one goes on when it shows what came of it.
-    StoppingAmidACall,
     CancelledBy(String),
     LeaseLost,
 }
@@ -116,32 +114,32 @@ async fn hold(app: Arc<App>, claimed: Claimed, stop: CancellationToken) {
         }
         interruption = watch(&app, (&task, &lease, &gate), &stop, step, &cancel) => interruption,
     };
-    let interruption = match interruption {
-        Interruption::Stopping if !gate.close().await => Interruption::StoppingAmidACall,
-        other => other,
+    // Whoever goes on, and the end itself, look for what this run made. What GitHub is still at shows after a while.
+    let settling = match interruption {
+        Interruption::LeaseLost => Duration::ZERO,
+        _ if gate.close().await => Duration::ZERO,
+        _ => SETTLING,
     };
     work.abort();
     let _ = work.await;
-    Box::pin(let_go(&app, &lease, interruption)).await;
+    Box::pin(let_go(&app, &lease, interruption, (settling, &stop))).await;
     app.signals.announce(Topic::Tasks);
 }
 
-/// What becomes of a task whose run was broken off.
-async fn let_go(app: &Arc<App>, lease: &Lease, interruption: Interruption) {
+/// What becomes of a task whose run was broken off. `settling`: how long nobody must look at GitHub.
+async fn let_go(
+    app: &Arc<App>,
+    lease: &Lease,
+    interruption: Interruption,
+    (settling, stop): (Duration, &CancellationToken),
+) {
     match interruption {
-        Interruption::Stopping | Interruption::StoppingAmidACall => {
-            let is_amid = matches!(interruption, Interruption::StoppingAmidACall);
-            let settling = if is_amid { SETTLING } else { Duration::ZERO };
-            match app.store.hand_back(lease, settling).await {
-                // The run has ended in this very moment: there is nothing to hand back.
-                Ok(()) | Err(StoreError::LeaseLost) => {}
-                Err(error) => tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the lease was not handed back; it ends by itself"
-                ),
-            }
-        }
+        Interruption::Stopping => hand_back(app, lease, settling).await,
         Interruption::CancelledBy(login) => {
+            tokio::select! {
+                () = tokio::time::sleep(settling) => {}
+                () = stop.cancelled() => return hand_back(app, lease, settling).await,
+            }
             if let Err(error) = end_without_run(app, lease, cancelled(&login)).await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -150,6 +148,19 @@ async fn let_go(app: &Arc<App>, lease: &Lease, interruption: Interruption) {
             }
         }
         Interruption::LeaseLost => tracing::warn!("the lease was lost; another worker has the task"),
+    }
+}
+
+async fn hand_back(app: &App, lease: &Lease, settling: Duration) {
+    match app.store.hand_back(lease, settling).await {
+        // The run has ended in this very moment: there is nothing to hand back.
+        Ok(()) | Err(StoreError::LeaseLost) => {}
+        Err(error) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the lease was not handed back; it ends by itself"
+            );
+        }
     }
 }
 
@@ -237,7 +248,7 @@ async fn end_without_run(app: &Arc<App>, lease: &Lease, ending: Ending) -> Resul
 /// run out. It is not claimed for ever.
 async fn unreadable(app: &Arc<App>, lease: &Lease, task: &Task, error: &StoreError) {
     match error {
-        StoreError::Corrupt { .. } if task.deaths >= MAX_DEATHS => {
+        StoreError::Corrupt { .. } if task.deaths >= MAX_UNREADABLE => {
             tracing::error!(task.id = %task.id, error = error as &dyn std::error::Error, "a task cannot be read, and is given up");
             let ending = Failure::Internal.ending();
             let effects = effects_of_end(task, &ending);
@@ -249,6 +260,9 @@ async fn unreadable(app: &Arc<App>, lease: &Lease, task: &Task, error: &StoreErr
         StoreError::Corrupt { .. } => {
             tracing::warn!(task.id = %task.id, error = error as &dyn std::error::Error,
                 "a task cannot be read here, and is left to another process");
+            if let Err(error) = app.store.note_unreadable(lease).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "that was not counted");
+            }
         }
         _ => {
             tracing::warn!(task.id = %task.id, error = error as &dyn std::error::Error, "a task cannot be taken up now");

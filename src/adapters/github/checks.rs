@@ -53,7 +53,7 @@ impl GitHub {
         let mut body = body(check);
         body["head_sha"] = json!(commit);
         let path = format!("/repos/{}/check-runs", place.name);
-        let made: CheckAnswer = self.call(place, Scope::Checks, Method::POST, &path, Some(&body)).await?.json()?;
+        let made: CheckAnswer = self.create(place, Scope::Checks, &path, &body).await?.json()?;
         Ok(made.id)
     }
 

@@ -10,6 +10,9 @@ pub enum GitHubError {
     /// Not reached, a 5xx, or an answer nobody can read. Whether the call took effect is unknown.
     #[error("GitHub is not available: {0}")]
     Unavailable(String),
+    /// The same of a call that makes something anew each time. GitHub may still be at it: who looks at once may not see it.
+    #[error("GitHub is not available: {0}")]
+    Unclear(String),
     /// A primary or secondary limit: this installation has to be left alone until then.
     #[error("GitHub asks to wait")]
     Limited { until: Millis },
@@ -31,7 +34,7 @@ pub enum GitHubError {
 impl GitHubError {
     /// Trying the same again later can help.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Limited { .. } | Self::Unauthorized)
+        matches!(self, Self::Unavailable(_) | Self::Unclear(_) | Self::Limited { .. } | Self::Unauthorized)
     }
 
     /// GitHub's words for a token that may not do this, or is not known yet.

@@ -113,8 +113,7 @@ impl GitHub {
 
     pub async fn create_comment(&self, place: &Place<'_>, issue: IssueNumber, body: &str) -> Result<CommentId> {
         let path = format!("/repos/{}/issues/{issue}/comments", place.name);
-        let made: Made =
-            self.call(place, Scope::Talk, Method::POST, &path, Some(&json!({ "body": body }))).await?.json()?;
+        let made: Made = self.create(place, Scope::Talk, &path, &json!({ "body": body })).await?.json()?;
         Ok(CommentId(made.id))
     }
 

@@ -208,6 +208,20 @@ impl GitHub {
         Ok(items)
     }
 
+    /// One call that makes something anew each time.
+    async fn create<B: Serialize + Sync + ?Sized>(
+        &self,
+        place: &Place<'_>,
+        scope: Scope,
+        path: &str,
+        body: &B,
+    ) -> Result<Answer> {
+        match self.call(place, scope, Method::POST, path, Some(body)).await {
+            Err(GitHubError::Unavailable(why)) => Err(GitHubError::Unclear(why)),
+            answer => answer,
+        }
+    }
+
     /// One call with a bearer; follows GitHub's redirects of renamed repositories with the same method.
     async fn send<B: Serialize + Sync + ?Sized>(
         &self,

@@ -193,11 +193,11 @@ impl GitHub {
     pub async fn create_pull(&self, place: &Place<'_>, pull: &NewPull<'_>) -> Result<Pull> {
         let path = format!("/repos/{}/pulls", place.name);
         let body = |draft: bool| json!({ "title": pull.title, "head": pull.branch, "base": pull.base, "body": pull.body, "draft": draft });
-        let answer = match self.call(place, Scope::Publish, Method::POST, &path, Some(&body(pull.draft))).await {
+        let answer = match self.create(place, Scope::Publish, &path, &body(pull.draft)).await {
             Err(GitHubError::Refused { status: 422, message })
                 if pull.draft && message.to_ascii_lowercase().contains("draft") =>
             {
-                self.call(place, Scope::Publish, Method::POST, &path, Some(&body(false))).await?
+                self.create(place, Scope::Publish, &path, &body(false)).await?
             }
             Err(GitHubError::Refused { status: 422, message }) if message.contains("already exists") => {
                 return Err(GitHubError::Moved { message });
@@ -230,7 +230,7 @@ impl GitHub {
         let path = format!("/repos/{}/pulls/{pull}/reviews", place.name);
         let comments: Vec<serde_json::Value> = comments.iter().map(line_comment).collect();
         let body = json!({ "commit_id": commit, "event": "COMMENT", "body": body, "comments": comments });
-        let made: ReviewAnswer = self.call(place, Scope::Publish, Method::POST, &path, Some(&body)).await?.json()?;
+        let made: ReviewAnswer = self.create(place, Scope::Publish, &path, &body).await?.json()?;
         Ok(made.id)
     }
 

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use http::Method;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -195,7 +194,7 @@ impl GitHub {
     /// Answers in a conversation on a line, whose first comment this is.
     pub async fn reply_in_talk(&self, place: &Place<'_>, pull: IssueNumber, first: i64, body: &str) -> Result<()> {
         let path = format!("/repos/{}/pulls/{pull}/comments/{first}/replies", place.name);
-        self.call(place, Scope::Talk, Method::POST, &path, Some(&json!({ "body": body }))).await.map(|_| ())
+        self.create(place, Scope::Talk, &path, &json!({ "body": body })).await.map(|_| ())
     }
 
     /// Whether one of our replies holds `marker`.

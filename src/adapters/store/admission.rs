@@ -7,7 +7,7 @@ use super::stops::{end_queued_in, stopped_after_in};
 use super::{Result, Store, in_tx};
 use crate::domain::decision::DecisionCode;
 use crate::domain::effect::Effect;
-use crate::domain::ids::Millis;
+use crate::domain::ids::{Millis, TaskId};
 use crate::domain::task::{NewTask, Outcome, Task, TaskEvent, TaskState};
 
 /// Ceilings that are counted in the transaction that stores the tasks.
@@ -31,9 +31,9 @@ pub struct Admit<'a> {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
-    /// `stopped_by`: who had stopped them before they came; they are over.
+    /// `stopped`: those that somebody had stopped before they came, and who; they are over.
     Accepted {
-        stopped_by: Option<String>,
+        stopped: Vec<(TaskId, String)>,
     },
     /// Every task was stored before, under another delivery.
     Duplicate,
@@ -80,19 +80,19 @@ macro_rules! insert_task_in {
     }};
 }
 
-/// Ends tasks that were stopped before they came. Gives who stopped them.
+/// Ends tasks that were stopped before they came. Gives which, and who stopped them.
 macro_rules! stop_overtaken_in {
     ($conn:ident, $tasks:expr, $tells:expr, $now:expr) => {{
         let (tasks, now): (&[NewTask], Millis) = ($tasks, $now);
-        let mut stopped_by = None;
+        let mut stopped = Vec::new();
         for task in tasks {
             let Some(by) = stopped_after_in!($conn, task.thread, task.triggered_at) else { continue };
             if end_queued_in!($conn, task.id, &by, now) {
                 promise_in!($conn, &$tells(&task.queued(now), &by), now);
-                stopped_by = Some(by);
+                stopped.push((task.id.clone(), by));
             }
         }
-        stopped_by
+        stopped
     }};
 }
 
@@ -144,11 +144,11 @@ impl Store {
                     return Ok(Admission::Late);
                 }
                 promise_in!(conn, decision.effects, decision.at);
-                let stopped_by = match admit.tells_stop {
+                let stopped = match admit.tells_stop {
                     Some(tells) => stop_overtaken_in!(conn, admit.tasks, tells, decision.at),
-                    None => None,
+                    None => Vec::new(),
                 };
-                Admission::Accepted { stopped_by }
+                Admission::Accepted { stopped }
             }
         }))
     }

@@ -59,9 +59,12 @@ macro_rules! stopped_after_in {
 pub(super) use stopped_after_in;
 
 impl Store {
-    /// `at`: when the word was written, by GitHub's clock.
+    /// `at`: when the word was written, by GitHub's clock. A task that is let in on that thread meanwhile sees it, or is seen by
+    /// who looks for open ones afterwards.
     pub async fn note_stop(&self, thread: &Thread, by: &str, at: Millis) -> Result<()> {
-        write!(self, |pool| {
+        let lock = self.db.dialect().lock_repository;
+        in_tx!(self, |conn| {
+            sqlx::query(lock).bind(thread.repository.0).execute(&mut *conn).await?;
             sqlx::query(
                 "INSERT INTO thread_stops (repository_id, issue_number, stopped_by, written_at) VALUES ($1, $2, $3, $4) \
                  ON CONFLICT (repository_id, issue_number) DO UPDATE SET stopped_by = excluded.stopped_by, \
@@ -71,10 +74,9 @@ impl Store {
             .bind(thread.issue.0)
             .bind(by)
             .bind(at.0)
-            .execute(pool)
-            .await
-            .map(|_| ())
-        })?;
+            .execute(&mut *conn)
+            .await?;
+        });
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use crate::domain::effect::Effect;
 use crate::domain::failure::Failure;
 use crate::domain::ids::{CommentId, InstallationId, IssueNumber, Millis, RepositoryId, TaskId};
 use crate::domain::prompt::Inputs;
-use crate::domain::run::Ending;
+use crate::domain::run::{Ending, Step};
 use crate::domain::task::{Task, TaskEvent, TaskState};
 
 /// A worker's dated right to a task. Only a claim makes one; every write of a run needs it.
@@ -43,7 +43,7 @@ pub struct TaskPage {
 }
 
 /// A task that so many claims could not read is over.
-const MAX_UNREADABLE: i64 = 10;
+pub const MAX_UNREADABLE: i64 = 10;
 
 fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
@@ -110,8 +110,9 @@ impl Store {
             // Of a newer version, most likely: its lease runs out, and a process that knows it takes it.
             Err(error) => {
                 tracing::error!(task.id = %lease.task, error = &error as &dyn std::error::Error, "a task cannot be read");
-                if deaths >= MAX_UNREADABLE {
-                    self.settle(&lease, &Failure::Internal.ending(), &[], now).await?;
+                match deaths >= MAX_UNREADABLE {
+                    true => self.settle(&lease, &Failure::Internal.ending(), &[], now).await?,
+                    false => self.note_unreadable(&lease).await?,
                 }
                 Ok(None)
             }
@@ -135,13 +136,22 @@ impl Store {
 
     /// Gives a lease back, so that another worker goes on after `settling` (graceful stop).
     pub async fn hand_back(&self, lease: &Lease, settling: Duration) -> Result<()> {
-        let sql = self.db.dialect().hand_back;
+        self.update_held(lease, self.db.dialect().hand_back, millis(settling)).await
+    }
+
+    /// Counts a claim that came to nothing: it would be made again and again.
+    pub async fn note_unreadable(&self, lease: &Lease) -> Result<()> {
+        let sql = "UPDATE tasks SET deaths = deaths + $4 WHERE id = $1 AND lease_owner = $2 AND fence = $3 AND state = 'running'";
+        self.update_held(lease, sql, 1).await
+    }
+
+    async fn update_held(&self, lease: &Lease, sql: &'static str, value: i64) -> Result<()> {
         let changed = write!(self, |pool| {
             sqlx::query(sql)
                 .bind(&lease.task.0)
                 .bind(&lease.owner)
                 .bind(lease.fence)
-                .bind(millis(settling))
+                .bind(value)
                 .execute(pool)
                 .await
                 .map(|done| done.rows_affected())
@@ -149,34 +159,27 @@ impl Store {
         if changed == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
     }
 
-    /// On SQLite the file lock proves that no other worker lives: all leases and claims are over. What a stop gave back
-    /// has its time, `settling` at most, and what was put off for longer than a `claim` is nobody's: both stay as they are.
+    /// On SQLite the file lock proves that no other worker lives: all leases and claims are over. What a worker that died may
+    /// have been making at GitHub is left alone for `settling`, as is what a stop gave back; what was put off for longer than a
+    /// `claim` is nobody's, and stays so.
     pub async fn expire_all_leases(&self, now: Millis, settling: Duration, claim: Duration) -> Result<()> {
-        if self.engine() == "sqlite" {
-            write!(self, |pool| {
-                sqlx::query("UPDATE tasks SET lease_until = 0 WHERE state = 'running' AND lease_owner IS NOT NULL")
-                    .execute(pool)
-                    .await
-                    .map(|_| ())
-            })?;
-            write!(self, |pool| {
-                sqlx::query("UPDATE outbox SET due_at = $1 WHERE due_at > $2 AND due_at <= $3")
-                    .bind(now.0)
-                    .bind(now.after(settling).0)
-                    .bind(now.after(claim).0)
-                    .execute(pool)
-                    .await
-                    .map(|_| ())
-            })?;
-            write!(self, |pool| {
-                sqlx::query("UPDATE deliveries SET decide_at = $1 WHERE decide_at > $1 AND decide_at <= $2")
-                    .bind(now.0)
-                    .bind(now.after(claim).0)
-                    .execute(pool)
-                    .await
-                    .map(|_| ())
-            })?;
+        if self.engine() != "sqlite" {
+            return Ok(());
         }
+        let settled = now.after(settling).0;
+        // Without an owner it was handed back, and later than that by a clock that was set back since.
+        let leases = "UPDATE tasks SET lease_until = CASE WHEN lease_owner IS NOT NULL AND (comment_id IS NULL \
+            OR EXISTS (SELECT 1 FROM runs r WHERE r.task_id = tasks.id AND r.step IN ($2, $3))) THEN $1 ELSE 0 END \
+            WHERE state = 'running' AND (lease_owner IS NOT NULL OR lease_until > $1)";
+        let [publish, review] = [Step::Publish, Step::Review].map(Step::name);
+        write!(self, |pool| {
+            sqlx::query(leases).bind(settled).bind(publish).bind(review).execute(pool).await.map(|_| ())
+        })?;
+        let until = now.after(claim).0;
+        let effects = "UPDATE outbox SET due_at = $1 WHERE due_at > $1 AND due_at <= $2";
+        write!(self, |pool| sqlx::query(effects).bind(settled).bind(until).execute(pool).await.map(|_| ()))?;
+        let deliveries = "UPDATE deliveries SET decide_at = $1 WHERE decide_at > $1 AND decide_at <= $2";
+        write!(self, |pool| sqlx::query(deliveries).bind(now.0).bind(until).execute(pool).await.map(|_| ()))?;
         Ok(())
     }
 

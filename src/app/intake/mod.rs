@@ -23,7 +23,7 @@ use crate::domain::decision::DecisionCode;
 use crate::domain::delivery::{Opening, Sorted, Writing, sort};
 use crate::domain::effect::{Effect, Reaction};
 use crate::domain::failure::cancelled;
-use crate::domain::ids::{DeliveryId, InstallationId, Millis};
+use crate::domain::ids::{DeliveryId, InstallationId, Millis, TaskId};
 use crate::domain::preferences::Preferences;
 use crate::domain::reply;
 use crate::domain::task::{NewTask, Requester, Subject, Task, Thread};
@@ -264,8 +264,8 @@ impl App {
         let tells_stop = may_be_late.then_some(cancelled_in_queue as fn(&Task, &str) -> Vec<Effect>);
         let admission = self.store.admit(&Admit { decision, tasks: &plan.tasks, limits, tells_stop }).await?;
         let refused = match admission {
-            Admission::Accepted { stopped_by } => {
-                self.welcome(case, &plan.tasks, stopped_by.as_deref()).await;
+            Admission::Accepted { stopped } => {
+                self.welcome(case, &plan.tasks, &stopped).await;
                 metrics::counter!("hireling_deliveries_total", "decision" => code.name()).increment(1);
                 return Ok(());
             }
@@ -282,7 +282,7 @@ impl App {
     }
 
     /// Tasks were let in, and that is stored: everybody who has to know is told.
-    async fn welcome(&self, case: &Case<'_>, tasks: &[NewTask], stopped_by: Option<&str>) {
+    async fn welcome(&self, case: &Case<'_>, tasks: &[NewTask], stopped: &[(TaskId, String)]) {
         // Its event may have been sent before this instance was there.
         let installation = case.thread.installation;
         let seen = self.store.see_installation(installation, self.github.app_id(), case.account, case.now).await;
@@ -291,8 +291,10 @@ impl App {
         }
         metrics::counter!("hireling_tasks_accepted_total").increment(tasks.len() as u64);
         tracing::info!(repo = %case.thread.name, issue = %case.thread.issue, tasks = tasks.len(), "accepted");
-        for (task, by) in tasks.iter().filter_map(|task| Some((task, stopped_by?))) {
-            self.tell_end(&task.queued(case.now), None, &cancelled(by));
+        for task in tasks {
+            if let Some((_, by)) = stopped.iter().find(|(id, _)| *id == task.id) {
+                self.tell_end(&task.queued(case.now), None, &cancelled(by));
+            }
         }
         self.signals.announce(Topic::Tasks);
         self.signals.announce(Topic::Outbox);

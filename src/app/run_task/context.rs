@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::patience::{BEFORE_WORK, CallError, Stop};
+use super::patience::{CallError, Stop};
 use super::retry_wait;
 use crate::adapters::github::Place;
 use crate::adapters::store::{Append, Lease, Purpose, StoreError};
@@ -107,7 +107,7 @@ impl RunContext {
     pub(super) async fn keys_for(&self, agent: &Agent, model: Option<&str>) -> Result<Vec<ChosenKey>, Stop> {
         let (app, payer) = (&self.app, self.payer());
         let chosen =
-            self.patiently(BEFORE_WORK, |_| async move { Ok(app.choose_keys(agent, model, payer).await?) }).await?;
+            self.patiently_in_store(|_| async move { Ok(app.choose_keys(agent, model, payer).await?) }).await?;
         chosen.map_err(|missing| {
             Stop::Failed(Failure::NoKey { agent: agent.name.clone(), missing, page: app.keys_url() })
         })

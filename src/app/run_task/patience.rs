@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::RunContext;
 use crate::adapters::github::GitHubError;
 use crate::adapters::store::StoreError;
+use crate::app::outbox::SETTLING;
 use crate::app::policy::PolicyError;
 use crate::domain::failure::Failure;
 use crate::domain::ids::Millis;
@@ -187,12 +188,13 @@ impl RunContext {
                 Minds::GitHub => Some(self.gate.enter().await.map_err(|_| Stop::Lost)?),
                 Minds::Nobody => None,
             };
-            let done = operation(tries).await;
-            drop(inside);
-            let error = match done {
+            let error = match operation(tries).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
+            // Nor does who goes on after a stop look too soon.
+            let is_unclear = matches!(error, CallError::GitHub(GitHubError::Unclear(_)));
+            let _inside = inside.filter(|_| is_unclear);
             let waited = started.elapsed();
             let kind = std::mem::discriminant(&error.cause());
             same_kind = if last_kind == Some(kind) { same_kind + 1 } else { 1 };
@@ -242,7 +244,8 @@ impl RunContext {
             }
             CallError::GitHub(error) if error.is_passing() && waited < limit => {
                 tracing::warn!(error = %self.app.redactor.redact(&error.to_string()), "GitHub failed; trying again");
-                Ok(again)
+                let is_unclear = matches!(error, GitHubError::Unclear(_));
+                Ok(if is_unclear { Next::WaitFor(SETTLING) } else { again })
             }
             CallError::GitHub(error) if error.is_passing() => give_up(Failure::GitHubUnavailable { waited }),
             CallError::GitHub(error) => give_up(Failure::GitHubRefused { message: error.message() }),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::RunContext;
-use super::patience::{FOR_RESULTS, Stop};
+use super::patience::Stop;
 use super::project::keep;
 use crate::adapters::store::StoreError;
 use crate::domain::comment::in_talk;
@@ -24,7 +24,7 @@ pub(super) async fn settle(ctx: &mut RunContext) -> Result<(), Stop> {
     note_messages(ctx, &ending).await;
     {
         let (ctx, ending, effects) = (&*ctx, &ending, &effects);
-        ctx.patiently(FOR_RESULTS, |_| async move {
+        ctx.patiently_in_store(|_| async move {
             let settled = ctx.app.store.settle(&ctx.lease, ending, effects, ctx.app.clock.now());
             Ok(ctx.app.in_time(settled).await?)
         })

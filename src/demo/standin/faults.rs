@@ -28,6 +28,8 @@ pub enum Kind {
     /// The effect and the answer come so much later, whoever still waits for them; `Standin::held` tells when the call is
     /// there.
     Late(Duration),
+    /// A 502 comes at once, and the effect so much later.
+    Behind(Duration),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -142,7 +142,7 @@ async fn call(world: &Arc<Mutex<World>>, plans: &Plans, asked: Asked) -> Result<
     let (number, fault) = faults.next(asked.method.as_str(), &asked.path);
     let strikes = |when: When| fault.as_ref().filter(|fault| fault.when == when).map(|fault| &fault.kind);
     let late = match strikes(When::Before) {
-        Some(Kind::Late(by)) => Some((faults.delay(number), *by)),
+        Some(Kind::Late(by) | Kind::Behind(by)) => Some((faults.delay(number), *by)),
         Some(kind) => return strike(faults, number, kind).await,
         None => None,
     };
@@ -161,6 +161,9 @@ async fn call(world: &Arc<Mutex<World>>, plans: &Plans, asked: Asked) -> Result<
         drop(late);
         answer
     });
+    if let Some(Kind::Behind(_)) = strikes(When::Before) {
+        return Ok(Answer::empty(502));
+    }
     let answer = answered.await.map_err(std::io::Error::other)?;
     match strikes(When::After) {
         Some(kind) => strike(faults, number, kind).await,
@@ -174,7 +177,7 @@ async fn strike(faults: &Faults, number: usize, kind: &Kind) -> Result<Answer, s
             Ok(Answer { status: *status, headers: headers.clone(), body: body.clone().into_bytes() })
         }
         Kind::Reset => Err(std::io::Error::other("reset on demand")),
-        Kind::Hold | Kind::Late(_) => {
+        Kind::Hold | Kind::Late(_) | Kind::Behind(_) => {
             faults.hold(number);
             std::future::pending().await
         }

@@ -152,21 +152,63 @@ async fn a_stop_waits_for_what_github_is_doing() {
 /// What takes longer is not waited for by the stop, but by who goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_github_is_doing_at_a_stop_is_not_made_twice_however_long_it_takes() {
-    for (engine, path_end) in Engine::both().into_iter().flat_map(|engine| [(engine, "/comments"), (engine, "/pulls")])
+    for (engine, text) in
+        Engine::both().into_iter().flat_map(|engine| [(engine, "/agent ours"), (engine, "/agent help")])
     {
         let Some(mut world) = World::start(engine).await else { continue };
-        world.github.set_fault_of(FaultOf { method: "POST", path_end, kind: Kind::Late(BEYOND_A_STOP) });
-        let comment = world.comment(PERSON, "/agent ours").await;
+        world.github.set_fault_of(slow_comment(BEYOND_A_STOP));
+        world.comment(PERSON, text).await;
         world.github.held().await;
         world.stop().await;
         world.restart().await;
-        assert_eq!(world.ended(comment).await, "rocket", "{path_end}\n{}", world.account().await);
+        world.answer(0).await;
         world.github.caught_up().await;
         world.settled().await;
         world.only_answer().await;
-        assert_eq!((world.pulls().await.len(), world.branches().await.len()), (1, 1), "{path_end}");
         world.finish().await;
     }
+}
+
+/// The run is broken off at once, and what it was making is looked for by its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_github_is_doing_at_a_cancel_is_not_made_twice() {
+    for engine in Engine::both() {
+        let Some(world) = World::start(engine).await else { continue };
+        world.github.set_fault_of(slow_comment(BEYOND_A_STOP));
+        let comment = world.comment(PERSON, "/agent ours").await;
+        world.github.held().await;
+        world.comment(PERSON, "/agent cancel").await;
+        assert_eq!(world.ended(comment).await, "confused");
+        world.github.caught_up().await;
+        world.settled().await;
+        let about_it =
+            world.answers().await.into_iter().filter(|answer| answer.body.contains("hireling:task=")).count();
+        assert_eq!(about_it, 1, "{}", world.account().await);
+        world.finish().await;
+    }
+}
+
+/// GitHub goes on with what it was asked for, and the next process is there in no time.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_github_is_doing_at_a_crash_is_not_made_twice() {
+    let mut world = World::start(Engine::Sqlite).await.unwrap();
+    for text in ["/agent ours", "/agent help"] {
+        world.next_issue().await;
+        world.github.set_fault_of(slow_comment(BEYOND_A_STOP));
+        world.comment(PERSON, text).await;
+        world.github.held().await;
+        world.crash().await;
+        world.restart().await;
+        world.answer(0).await;
+        world.github.caught_up().await;
+        world.settled().await;
+        world.only_answer().await;
+    }
+    world.finish().await;
+}
+
+fn slow_comment(by: Duration) -> FaultOf {
+    FaultOf { method: "POST", path_end: "/comments", kind: Kind::Late(by) }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,12 @@
 //! Any single call to GitHub can fail, in any way: the work is done all the same, or the comment
 //! says plainly why not. Never twice.
 
-use hireling::demo::standin::{Fault, Kind, When};
+use std::time::Duration;
+
+use hireling::demo::standin::{Fault, FaultOf, Kind, When};
 use hireling::domain::task::{Outcome, TaskState};
 
-use crate::support::world::{Engine, PERSON, World};
+use crate::support::world::{Builder, Engine, PERSON, REPO, World};
 
 fn answer(status: u16, headers: &[(&'static str, &str)], body: &str) -> Kind {
     let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
@@ -98,4 +100,32 @@ async fn by_a_reset_before_the_effect() {
 #[tokio::test(flavor = "multi_thread")]
 async fn by_a_reset_after_the_effect() {
     each_call_fails(When::After, Kind::Reset, false).await;
+}
+
+/// GitHub says that it failed, and does it a moment later.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_github_does_after_it_failed_is_not_made_twice() {
+    let said =
+        "{\"findings\": [{\"path\": \"README.md\", \"line\": 1, \"severity\": \"low\", \"title\": \"Say more\"}]}";
+    let mut world = Builder::new(Engine::Sqlite).agent("finds", &format!("echo '{said}'")).start().await.unwrap();
+    let later = |path_end| FaultOf { method: "POST", path_end, kind: Kind::Behind(Duration::from_secs(5)) };
+    for text in ["/agent ours", "/agent help"] {
+        world.next_issue().await;
+        world.github.set_fault_of(later("/comments"));
+        world.comment(PERSON, text).await;
+        world.answer(0).await;
+        world.github.caught_up().await;
+        world.settled().await;
+        world.only_answer().await;
+    }
+    world.github.branch_off(REPO, "feature").await.unwrap();
+    world.github.push_file(REPO, "feature", "README.md", "# It\n").await.unwrap();
+    world.issue = world.github.open_pull(REPO, PERSON, "Change the title", "feature").await;
+    world.github.set_fault_of(later("/reviews"));
+    let comment = world.comment(PERSON, "/agent finds review").await;
+    assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
+    world.github.caught_up().await;
+    world.settled().await;
+    assert_eq!(world.github.reviews().await.len(), 1, "{}", world.account().await);
+    world.finish().await;
 }

@@ -13,6 +13,7 @@ use hireling::adapters::store::{
     Access, Admission, Admit, Append, Asked, CLAIMS, Claimed, Decision, KeptDelivery, LISTS, LedgerRow, Limits,
     Location, Old, PendingDelivery, Purpose, Stopped, Store, StoreError, Stored, TaskPage, Verdict,
 };
+use hireling::adapters::system::SystemClock;
 use hireling::domain::command::Options;
 use hireling::domain::decision::DecisionCode;
 use hireling::domain::effect::{Effect, Reaction};
@@ -21,7 +22,7 @@ use hireling::domain::log_entry::{Kind, Line};
 use hireling::domain::missed::{Attempt, KEPT};
 use hireling::domain::run::{Ending, LogPosition, Step};
 use hireling::domain::secret::Secret;
-use hireling::domain::task::{NewTask, Outcome, Requester, Subject, Thread};
+use hireling::domain::task::{NewTask, Outcome, Requester, Subject, Task, Thread};
 use hireling::ports::clock::Clock as _;
 use sqlx::Row as _;
 
@@ -29,8 +30,10 @@ use crate::support::clock::TestClock;
 use crate::support::postgres;
 
 const LEASE: Duration = Duration::from_secs(60);
-const ACCEPTED: Admission = Admission::Accepted { stopped_by: None };
+const ACCEPTED: Admission = Admission::Accepted { stopped: Vec::new() };
 const LIMITS: Limits = Limits { per_day: 1_000, waiting: 1_000 };
+
+type TellsStop = fn(&Task, &str) -> Vec<Effect>;
 
 /// A store of each engine that is there, with what a test needs beside it.
 struct Bench {
@@ -113,6 +116,14 @@ impl Bench {
     }
 
     async fn admit(&self, tasks: &[NewTask], limits: Limits) -> Admission {
+        self.admit_with(tasks, limits, None).await
+    }
+
+    async fn admit_stoppable(&self, tasks: &[NewTask]) -> Admission {
+        self.admit_with(tasks, LIMITS, Some(|_, _| Vec::new())).await
+    }
+
+    async fn admit_with(&self, tasks: &[NewTask], limits: Limits, tells_stop: Option<TellsStop>) -> Admission {
         let pending = self.pending(&format!("guid-{}", self.clock.new_id())).await;
         let decision = Decision {
             seq: pending.seq,
@@ -121,7 +132,7 @@ impl Bench {
             at: self.clock.now(),
             effects: &[],
         };
-        let admission = self.store.admit(&Admit { decision, tasks, limits, tells_stop: None }).await.unwrap();
+        let admission = self.store.admit(&Admit { decision, tasks, limits, tells_stop }).await.unwrap();
         // What was turned away is over, too: the next delivery of the thread waits for it.
         let (code, at) = (DecisionCode::QueueFull, self.clock.now());
         let refused = Decision { seq: pending.seq, code, facts: String::new(), at, effects: &[] };

@@ -78,10 +78,10 @@ async fn a_start_on_sqlite_takes_over_what_was_claimed_and_no_more() {
         let due = store.claim_effects(clock.now(), clock.now().after(claim)).await.unwrap();
         due.into_iter().map(|due| due.effect).collect::<Vec<_>>()
     };
-    assert_eq!(due().await, [effects[0].clone()]);
+    assert_eq!(due().await, [], "GitHub may still be at what was claimed");
     assert_eq!(store.claim_pending(clock.now(), clock.now().after(claim)).await.unwrap()[0].seq, delivery.seq);
     clock.advance(settling);
-    assert_eq!(due().await, [effects[2].clone()]);
+    assert_eq!(due().await, [effects[0].clone(), effects[2].clone()]);
     // A push may be put off by wish, for an hour.
     store.postpone_delivery(delivery.seq, clock.now().after(wait)).await.unwrap();
     store.expire_all_leases(clock.now(), settling, claim).await.unwrap();

@@ -146,6 +146,94 @@ async fn a_lease_that_runs_out_counts_as_a_death() {
 }
 
 #[tokio::test]
+async fn what_is_handed_back_can_be_left_alone_for_a_moment() {
+    for bench in both().await {
+        bench.queue(1, 1).await;
+        let held = bench.claim("w").await.unwrap();
+        bench.store.hand_back(&held.lease, LEASE).await.unwrap();
+        assert!(bench.claim("x").await.is_none(), "{}", bench.store.engine());
+    }
+}
+
+/// The clock was set back since, and only this process is there (fault F42).
+#[tokio::test]
+async fn what_was_handed_back_by_a_wrong_clock_is_taken_at_the_start() {
+    let bench = both().await.remove(0);
+    if bench.store.engine() != "sqlite" {
+        return;
+    }
+    for issue in [1, 2] {
+        bench.queue(1, issue).await;
+    }
+    let held = [bench.claim("w").await.unwrap(), bench.claim("w").await.unwrap()];
+    bench.store.hand_back(&held[0].lease, 120 * LEASE).await.unwrap();
+    bench.store.hand_back(&held[1].lease, LEASE).await.unwrap();
+    bench.store.expire_all_leases(SystemClock.now(), LEASE, LEASE).await.unwrap();
+    assert_eq!(bench.claim("w").await.map(|held| held.task.deaths), Some(0));
+    assert!(bench.claim("w").await.is_none(), "this one has its moment still");
+}
+
+/// What a worker was making at GitHub when it died does not show at once.
+#[tokio::test]
+async fn after_a_crash_on_sqlite_what_may_be_under_way_is_left_alone_for_a_moment() {
+    let bench = both().await.remove(0);
+    if bench.store.engine() != "sqlite" {
+        return;
+    }
+    let mut ids = Vec::new();
+    for (issue, comment, step) in [(1, None, Step::Announce), (2, Some(7), Step::Agent), (3, Some(8), Step::Publish)] {
+        ids.push(bench.queue(1, issue).await);
+        let held = bench.claim("w").await.unwrap();
+        let mut run =
+            bench.store.begin_run(&held.lease, RunId(format!("r{issue}")), 1, bench.clock.now()).await.unwrap();
+        run.step = step;
+        bench.store.record(&held.lease, &run, &[], bench.clock.now()).await.unwrap();
+        bench.store.store_comment(&held.task.id, comment.map(CommentId)).await.unwrap();
+    }
+    bench.store.expire_all_leases(SystemClock.now(), LEASE, LEASE).await.unwrap();
+    let taken = bench.claim("x").await.unwrap();
+    assert_eq!((&taken.task.id, taken.task.deaths), (&ids[1], 1));
+    assert!(bench.claim("x").await.is_none());
+}
+
+/// A program that is older than its database cannot read it, and would claim it for ever.
+#[tokio::test]
+async fn a_claim_that_came_to_nothing_is_counted() {
+    for bench in both().await {
+        bench.queue(1, 1).await;
+        for deaths in 0..3 {
+            let held = bench.claim("w").await.unwrap();
+            assert_eq!(held.task.deaths, deaths);
+            bench.store.note_unreadable(&held.lease).await.unwrap();
+            bench.store.hand_back(&held.lease, Duration::ZERO).await.unwrap();
+        }
+    }
+}
+
+/// Whichever comes first (fault F41).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_and_the_word_that_stops_it_meet() {
+    for bench in both().await {
+        for round in 0..60 {
+            let stopped = thread(1, round);
+            let task = bench.task(&format!("meaning {round}"), stopped.clone());
+            let later = task.triggered_at.after(LEASE);
+            let tasks = [task];
+            let admitted = bench.admit_stoppable(&tasks);
+            let found = async {
+                bench.store.note_stop(&stopped, "maria", later).await.unwrap();
+                bench.store.open_tasks(stopped.repository, stopped.issue).await.unwrap().len()
+            };
+            let (admitted, found) = tokio::join!(admitted, found);
+            let Admission::Accepted { stopped } = admitted else { panic!("{admitted:?}") };
+            let state = bench.store.task(&tasks[0].id).await.unwrap().unwrap().state.name();
+            let ways = (found, stopped.len(), state);
+            assert!([(1, 0, "queued"), (0, 1, "cancelled")].contains(&ways), "{ways:?} on {}", bench.store.engine());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_run_and_its_log_are_stored_together() {
     for bench in both().await {
         let id = bench.queue(1, 1).await;
