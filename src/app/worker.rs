@@ -15,7 +15,7 @@ use super::gate::Gate;
 use super::outbox::SETTLING;
 use super::run_task::{Held, RunContext, effects_of_end, run};
 use super::signals::Topic;
-use crate::adapters::store::{Claimed, Lease, MAX_UNREADABLE, StoreError};
+use crate::adapters::store::{Claimed, Lease, StoreError};
 use crate::domain::failure::{Failure, cancelled};
 use crate::domain::run::{Ending, Run, Step};
 use crate::domain::task::Task;
@@ -248,7 +248,7 @@ async fn end_without_run(app: &Arc<App>, lease: &Lease, ending: Ending) -> Resul
 /// run out. It is not claimed for ever.
 async fn unreadable(app: &Arc<App>, lease: &Lease, task: &Task, error: &StoreError) {
     match error {
-        StoreError::Corrupt { .. } if task.deaths >= MAX_UNREADABLE => {
+        StoreError::Corrupt { .. } if app.store.is_unreadable_for_good(&task.id, app.clock.now()) => {
             tracing::error!(task.id = %task.id, error = error as &dyn std::error::Error, "a task cannot be read, and is given up");
             let ending = Failure::Internal.ending();
             let effects = effects_of_end(task, &ending);
@@ -260,9 +260,6 @@ async fn unreadable(app: &Arc<App>, lease: &Lease, task: &Task, error: &StoreErr
         StoreError::Corrupt { .. } => {
             tracing::warn!(task.id = %task.id, error = error as &dyn std::error::Error,
                 "a task cannot be read here, and is left to another process");
-            if let Err(error) = app.store.note_unreadable(lease).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "that was not counted");
-            }
         }
         _ => {
             tracing::warn!(task.id = %task.id, error = error as &dyn std::error::Error, "a task cannot be taken up now");

@@ -54,7 +54,7 @@ pub use retention::Old;
 pub use runs::Standing;
 pub use snapshots::Snapshot;
 pub use stops::{Asked, Stopped};
-pub use tasks::{Claimed, Lease, MAX_UNREADABLE, TaskPage};
+pub use tasks::{Claimed, Lease, TaskPage};
 
 /// An open database. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -64,6 +64,7 @@ pub struct Store {
     direct_url: Option<crate::domain::secret::Secret>,
     /// Held as long as the store lives: a second service on the same SQLite file is refused.
     _file_lock: Option<Arc<std::fs::File>>,
+    unreadable: Arc<tasks::Unreadable>,
 }
 
 /// How many connections are open, and how many of them wait for work.

@@ -1,6 +1,8 @@
 //! Tasks: claimed with a dated lease and a fencing number, moved only by who holds them.
 //! Every UPDATE names the state and the lease it expects and checks that it met one row.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::outbox::promise_in;
@@ -42,8 +44,11 @@ pub struct TaskPage {
     pub limit: i64,
 }
 
-/// A task that so many claims could not read is over.
-pub const MAX_UNREADABLE: i64 = 10;
+/// Since when this process meets tasks that it cannot read.
+pub(super) type Unreadable = Mutex<HashMap<TaskId, Millis>>;
+
+/// They are left so long to a process of a newer version, which may have written them.
+const LEFT_TO_NEWER: Duration = Duration::from_secs(1200);
 
 fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
@@ -103,20 +108,25 @@ impl Store {
             query.fetch_optional(pool).await
         })?;
         let Some(row) = row else { return Ok(None) };
-        let (deaths, id) = (row.deaths, TaskId(row.id.clone()));
-        let lease = Lease { task: id, owner: owner.to_owned(), fence: row.fence };
+        let lease = Lease { task: TaskId(row.id.clone()), owner: owner.to_owned(), fence: row.fence };
         match row.task() {
             Ok(task) => Ok(Some(Claimed { task, lease })),
             // Of a newer version, most likely: its lease runs out, and a process that knows it takes it.
             Err(error) => {
                 tracing::error!(task.id = %lease.task, error = &error as &dyn std::error::Error, "a task cannot be read");
-                match deaths >= MAX_UNREADABLE {
-                    true => self.settle(&lease, &Failure::Internal.ending(), &[], now).await?,
-                    false => self.note_unreadable(&lease).await?,
+                if self.is_unreadable_for_good(&lease.task, now) {
+                    self.settle(&lease, &Failure::Internal.ending(), &[], now).await?;
                 }
                 Ok(None)
             }
         }
+    }
+
+    /// Whether a task that cannot be read now was not readable for so long that nobody is to be expected who can.
+    pub fn is_unreadable_for_good(&self, id: &TaskId, now: Millis) -> bool {
+        let mut all = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = *all.entry(id.clone()).or_insert(now);
+        now.since(since) > LEFT_TO_NEWER
     }
 
     /// Keeps a lease. Gives the login of who asked to stop the task, if anyone did.
@@ -136,22 +146,13 @@ impl Store {
 
     /// Gives a lease back, so that another worker goes on after `settling` (graceful stop).
     pub async fn hand_back(&self, lease: &Lease, settling: Duration) -> Result<()> {
-        self.update_held(lease, self.db.dialect().hand_back, millis(settling)).await
-    }
-
-    /// Counts a claim that came to nothing: it would be made again and again.
-    pub async fn note_unreadable(&self, lease: &Lease) -> Result<()> {
-        let sql = "UPDATE tasks SET deaths = deaths + $4 WHERE id = $1 AND lease_owner = $2 AND fence = $3 AND state = 'running'";
-        self.update_held(lease, sql, 1).await
-    }
-
-    async fn update_held(&self, lease: &Lease, sql: &'static str, value: i64) -> Result<()> {
+        let sql = self.db.dialect().hand_back;
         let changed = write!(self, |pool| {
             sqlx::query(sql)
                 .bind(&lease.task.0)
                 .bind(&lease.owner)
                 .bind(lease.fence)
-                .bind(value)
+                .bind(millis(settling))
                 .execute(pool)
                 .await
                 .map(|done| done.rows_affected())

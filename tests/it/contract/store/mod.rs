@@ -24,7 +24,7 @@ use hireling::domain::run::{Ending, LogPosition, Step};
 use hireling::domain::secret::Secret;
 use hireling::domain::task::{NewTask, Outcome, Requester, Subject, Task, Thread};
 use hireling::ports::clock::Clock as _;
-use sqlx::Row as _;
+use sqlx::{Connection as _, Row as _};
 
 use crate::support::clock::TestClock;
 use crate::support::postgres;
@@ -93,6 +93,21 @@ fn kept(clock: &TestClock, id: &str, meaning: &str) -> KeptDelivery {
 }
 
 impl Bench {
+    /// Past the store.
+    async fn execute(&self, sql: &'static str) {
+        match &self.location {
+            Location::Sqlite(path) => {
+                let url = format!("sqlite://{}", path.display());
+                let mut other = sqlx::SqliteConnection::connect(&url).await.unwrap();
+                sqlx::query(sql).execute(&mut other).await.unwrap();
+            }
+            Location::Postgres { direct_url, .. } => {
+                let mut other = sqlx::PgConnection::connect(direct_url.expose()).await.unwrap();
+                sqlx::query(sql).execute(&mut other).await.unwrap();
+            }
+        }
+    }
+
     async fn pending(&self, id: &str) -> PendingDelivery {
         self.store.keep_deliveries(&[kept(&self.clock, id, id)]).await.unwrap();
         let now = self.clock.now();
