@@ -172,3 +172,24 @@ async fn a_transaction_that_is_cut_off_spoils_no_connection() {
         bench.store.close().await;
     }
 }
+
+/// As an admission holds it: of the two one comes first.
+#[tokio::test]
+async fn a_word_that_stops_waits_for_who_is_being_let_in() {
+    for bench in both().await {
+        let Location::Postgres { direct_url, .. } = &bench.location else { continue };
+        let mut other = sqlx::PgConnection::connect(direct_url.expose()).await.unwrap();
+        let stopped = thread(1, 1);
+        sqlx::query("SELECT pg_advisory_lock($1)").bind(stopped.repository.0).execute(&mut other).await.unwrap();
+        let noted = bench.store.note_stop(&stopped, "maria", bench.clock.now());
+        let is_waiting = async {
+            let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
+                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+            while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut other).await.unwrap() == 0 {}
+            sqlx::query("SELECT pg_advisory_unlock($1)").bind(stopped.repository.0).execute(&mut other).await.unwrap();
+        };
+        let both = async { tokio::join!(noted, is_waiting) };
+        let (noted, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("it waits");
+        noted.unwrap();
+    }
+}
