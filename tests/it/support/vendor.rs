@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, Method, Uri};
 use axum::response::Response;
 use futures::StreamExt as _;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// What it was asked.
 #[derive(Debug, Clone)]
@@ -59,10 +60,11 @@ struct Shared {
     script: Script,
 }
 
-/// Ends when dropped.
+/// Takes no more connections when dropped.
 pub struct Vendor {
     pub url: String,
     shared: Shared,
+    gone: CancellationToken,
     server: tokio::task::JoinHandle<()>,
 }
 
@@ -72,8 +74,16 @@ impl Vendor {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new().fallback(answer).with_state(shared.clone());
-        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, shared, server }
+        let gone = CancellationToken::new();
+        let serving = axum::serve(listener, router).with_graceful_shutdown(gone.clone().cancelled_owned());
+        let server = tokio::spawn(async move { serving.await.unwrap() });
+        Self { url, shared, gone, server }
+    }
+
+    /// Goes away, with the connections that were kept for further calls.
+    pub async fn end(mut self) {
+        self.gone.cancel();
+        (&mut self.server).await.unwrap();
     }
 
     pub fn asked(&self) -> Vec<Asked> {

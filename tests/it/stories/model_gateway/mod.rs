@@ -202,7 +202,7 @@ async fn a_refusal_of_the_vendor_shows_nothing_of_the_key() {
     let answer = client.post("/v1/messages").body(r#"{"model":"teapot"}"#).send().await.unwrap();
     assert_eq!(answer.status().as_u16(), 418);
     assert!(answer.text().await.unwrap().contains("I am a teapot"));
-    drop(vendor);
+    vendor.end().await;
     let (status, text) = client.ask().await;
     assert_eq!(status, 502, "{text}");
     client.let_go("well");
