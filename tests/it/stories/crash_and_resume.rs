@@ -188,9 +188,9 @@ async fn what_github_is_doing_at_a_cancel_is_not_made_twice() {
     }
 }
 
-/// GitHub goes on with what it was asked for, and the next process is there in no time.
+/// GitHub goes on with what it was asked for, and the next process is there in no time. On PostgreSQL it waits for the lease.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_github_is_doing_at_a_crash_is_not_made_twice() {
+async fn what_github_is_doing_at_a_crash_on_sqlite_is_not_made_twice() {
     let mut world = World::start(Engine::Sqlite).await.unwrap();
     for text in ["/agent ours", "/agent help"] {
         world.next_issue().await;
