@@ -14,7 +14,7 @@ use super::intake::place;
 use super::run_task::retry_wait;
 use super::status_comment::CommentError;
 use crate::adapters::github::GitHubError;
-use crate::adapters::store::{DueEffect, Purpose, StoreError};
+use crate::adapters::store::{DueEffect, LEFT_TO_NEWER, Purpose, StoreError};
 use crate::domain::ask::Reviewer;
 use crate::domain::delivery::InstallationState;
 use crate::domain::effect::{Effect, Reaction};
@@ -31,8 +31,6 @@ const MAX_UNDER_WAY: usize = 64;
 /// Trouble that lasts longer ends an effect: nobody waits for a reaction of the day before.
 const COURTESY_LIMIT: Duration = Duration::from_secs(6 * 3600);
 const RESULT_LIMIT: Duration = Duration::from_secs(3 * 24 * 3600);
-/// What cannot be read is left so long to a process of a newer version, which may have written it.
-const LEFT_TO_NEWER: Duration = Duration::from_secs(600);
 /// GitHub's parts agree after this, at the latest (fault F25).
 pub const SETTLING: Duration = Duration::from_secs(15);
 /// How often it is looked meanwhile, and how long in between.

@@ -10,8 +10,8 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_http::add_extension::AddExtension;
@@ -53,6 +53,16 @@ async fn hears_nothing(heard: CancellationToken) {
     }
 }
 
+/// The next connection, when there is a place for it.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, Peer, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(std::io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, Peer(peer.ip()), place))
+}
+
 /// Answers requests until told to stop, then lets open ones end.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken, grace: Grace) {
     let mut builder = Builder::new();
@@ -65,14 +75,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
         let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            place = Arc::clone(&places).acquire_owned() => match place {
-                Ok(place) => tokio::select! {
-                    biased;
-                    () = stop.cancelled() => break,
-                    accepted = listener.accept() => accepted.map(|(stream, peer)| (stream, Peer(peer.ip()), place)),
-                },
-                Err(_) => break,
-            },
+            accepted = accept(&listener, &places) => accepted,
         };
         let (stream, peer, place) = match accepted {
             Ok(accepted) => accepted,

@@ -54,7 +54,7 @@ pub use retention::Old;
 pub use runs::Standing;
 pub use snapshots::Snapshot;
 pub use stops::{Asked, Stopped};
-pub use tasks::{Claimed, Lease, TaskPage};
+pub use tasks::{Claimed, LEFT_TO_NEWER, Lease, TaskPage};
 
 /// An open database. Cheap to clone.
 #[derive(Debug, Clone)]

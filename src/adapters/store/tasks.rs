@@ -47,8 +47,9 @@ pub struct TaskPage {
 /// Since when this process meets tasks that it cannot read.
 pub(super) type Unreadable = Mutex<HashMap<TaskId, Millis>>;
 
-/// They are left so long to a process of a newer version, which may have written them.
-const LEFT_TO_NEWER: Duration = Duration::from_secs(1200);
+/// What cannot be read is left so long to a process of a newer version, which may have written it, and after twice that is
+/// given up.
+pub const LEFT_TO_NEWER: Duration = Duration::from_secs(600);
 
 fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
@@ -126,7 +127,7 @@ impl Store {
     pub fn is_unreadable_for_good(&self, id: &TaskId, now: Millis) -> bool {
         let mut all = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
         let since = *all.entry(id.clone()).or_insert(now);
-        now.since(since) > LEFT_TO_NEWER
+        now.since(since) > 2 * LEFT_TO_NEWER
     }
 
     /// Keeps a lease. Gives the login of who asked to stop the task, if anyone did.

@@ -161,10 +161,7 @@ async fn what_github_is_doing_at_a_stop_is_not_made_twice_however_long_it_takes(
         world.github.held().await;
         world.stop().await;
         world.restart().await;
-        world.answer(0).await;
-        world.github.caught_up().await;
-        world.settled().await;
-        world.only_answer().await;
+        is_answered_once(&world).await;
         world.finish().await;
     }
 }
@@ -199,12 +196,17 @@ async fn what_github_is_doing_at_a_crash_on_sqlite_is_not_made_twice() {
         world.github.held().await;
         world.crash().await;
         world.restart().await;
-        world.answer(0).await;
-        world.github.caught_up().await;
-        world.settled().await;
-        world.only_answer().await;
+        is_answered_once(&world).await;
     }
     world.finish().await;
+}
+
+/// With all that GitHub does late.
+async fn is_answered_once(world: &World) {
+    world.answer(0).await;
+    world.github.caught_up().await;
+    world.settled().await;
+    world.only_answer().await;
 }
 
 fn slow_comment(by: Duration) -> FaultOf {

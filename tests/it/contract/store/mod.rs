@@ -10,8 +10,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use hireling::adapters::store::{
-    Access, Admission, Admit, Append, Asked, CLAIMS, Claimed, Decision, KeptDelivery, LISTS, LedgerRow, Limits,
-    Location, Old, PendingDelivery, Purpose, Stopped, Store, StoreError, Stored, TaskPage, Verdict,
+    Access, Admission, Admit, Append, Asked, CLAIMS, Claimed, Decision, KeptDelivery, LEFT_TO_NEWER, LISTS, LedgerRow,
+    Limits, Location, Old, PendingDelivery, Purpose, Stopped, Store, StoreError, Stored, TaskPage, Verdict,
 };
 use hireling::adapters::system::SystemClock;
 use hireling::domain::command::Options;
