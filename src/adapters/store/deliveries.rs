@@ -139,6 +139,12 @@ pub(super) fn unpack(packed: Option<&[u8]>, guid: &str) -> Result<Vec<u8>> {
     Ok(body)
 }
 
+/// Whether a statement that adds so many rows stays prepared. Each count is a statement of its own, of about half a kilobyte
+/// per row on SQLite, and a connection keeps a hundred: those that differ would fill memory and push out those that come again.
+const fn is_kept_prepared(rows: usize) -> bool {
+    rows == 1
+}
+
 impl Store {
     /// Stores deliveries with one commit. Answers in their order.
     pub async fn keep_deliveries(&self, batch: &[KeptDelivery]) -> Result<Vec<Stored>> {
@@ -165,7 +171,7 @@ impl Store {
                     .push_bind(&kept.packed_body);
             });
             query.push(" ON CONFLICT DO NOTHING RETURNING guid");
-            query.build_query_scalar().fetch_all(pool).await
+            query.build_query_scalar().persistent(is_kept_prepared(batch.len())).fetch_all(pool).await
         })?;
         let mut fresh: HashSet<String> = fresh.into_iter().collect();
         let mut answers = Vec::with_capacity(batch.len());
@@ -213,7 +219,7 @@ impl Store {
                     .push_bind(&row.facts);
             });
             query.push(" ON CONFLICT DO NOTHING");
-            query.build().execute(pool).await.map(|_| ())
+            query.build().persistent(is_kept_prepared(rows.len())).execute(pool).await.map(|_| ())
         })?;
         Ok(())
     }
