@@ -11,7 +11,7 @@ use hireling::adapters::store::{Access, Store};
 use hireling::adapters::system::SystemClock;
 use hireling::adapters::vault::is_open_to_others;
 use hireling::app::setup;
-use hireling::config::{Config, SandboxProvider, Source};
+use hireling::config::{Config, ConfigError, SandboxProvider, Source};
 use hireling::domain::connector::address;
 use hireling::domain::delivery::WEBHOOK_PATH;
 use hireling::domain::key::sealed_for;
@@ -30,7 +30,12 @@ type Said = Result<String, String>;
 pub async fn check(source: &Source, program: PathBuf) -> bool {
     let config = match Config::from_source(source) {
         Ok(config) => config,
-        Err(error) => return report("settings", Err(error.to_string())),
+        Err(ConfigError(faults)) => {
+            for fault in faults {
+                report("settings", Err(fault));
+            }
+            return false;
+        }
     };
     let agents = format!("{} agents, default {}", config.agents.len(), config.default_agent);
     let mut good = report("settings", Ok(agents));

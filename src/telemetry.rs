@@ -47,7 +47,7 @@ const TIMES: [(&str, &str); 3] = [
 /// Starts logging to standard error, as text for people or as one JSON object per line.
 pub fn start_logs(config: &LogConfig) -> Result<(), ConfigError> {
     let filter = EnvFilter::try_new(&config.filter)
-        .map_err(|_| ConfigError(format!("RUST_LOG is “{}”, which is no filter", config.filter)))?;
+        .map_err(|_| ConfigError::new(format!("RUST_LOG is “{}”, which is no filter", config.filter)))?;
     let registry = tracing_subscriber::registry().with(filter);
     let started = if config.json {
         registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).try_init()
@@ -55,7 +55,7 @@ pub fn start_logs(config: &LogConfig) -> Result<(), ConfigError> {
         let layer = tracing_subscriber::fmt::layer().with_target(false).with_writer(std::io::stderr);
         registry.with(layer.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))).try_init()
     };
-    started.map_err(|error| ConfigError(format!("logging cannot be started: {error}")))?;
+    started.map_err(|error| ConfigError::new(format!("logging cannot be started: {error}")))?;
     // In the form of all other lines, with the ids of what was being done.
     std::panic::set_hook(Box::new(|panic| tracing::error!(panic = %panic, "a bug")));
     Ok(())
@@ -65,7 +65,7 @@ pub fn start_logs(config: &LogConfig) -> Result<(), ConfigError> {
 pub fn start_metrics() -> Result<PrometheusHandle, ConfigError> {
     let handle = PrometheusBuilder::new()
         .install_recorder()
-        .map_err(|error| ConfigError(format!("figures cannot be collected: {error}")))?;
+        .map_err(|error| ConfigError::new(format!("figures cannot be collected: {error}")))?;
     for (name, what) in COUNTERS {
         metrics::describe_counter!(name, what);
     }

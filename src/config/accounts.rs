@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::read::{self, Vars};
-use super::{ConfigError, MIN_SECRET_BYTES, Result};
+use super::{ConfigError, MIN_SECRET_BYTES, Result, each};
 use crate::domain::registration::Registration;
 use crate::domain::secret::Secret;
 
@@ -45,25 +45,30 @@ pub(super) fn github(vars: &Vars<'_>) -> Result<GitHubConfig> {
 }
 
 fn registration(vars: &Vars<'_>) -> Result<Registration> {
-    let app_id = vars.required("GITHUB_APP_ID")?;
-    let app_id = app_id
-        .parse()
-        .ok()
-        .filter(|id| *id > 0)
-        .ok_or_else(|| ConfigError("GITHUB_APP_ID has to be the App's number".to_owned()))?;
-    let webhook_secrets = vars.secrets("GITHUB_WEBHOOK_SECRET")?;
-    if webhook_secrets.is_empty() {
-        return Err(ConfigError("GITHUB_WEBHOOK_SECRET is missing".to_owned()));
+    each! {
+        app_id = app_id(vars);
+        private_keys = vars.required("GITHUB_APP_PRIVATE_KEY").and_then(|text| read::pem_keys(&text));
+        webhook_secrets = webhook_secrets(vars);
+        client = client(vars, "GITHUB_CLIENT_ID", "NEXT_PUBLIC_GITHUB_CLIENT_ID", "GITHUB_CLIENT_SECRET");
+        => Registration { app_id, private_keys, webhook_secrets, client }
     }
-    if webhook_secrets.iter().any(|secret| secret.expose().len() < MIN_SECRET_BYTES) {
-        return Err(ConfigError(format!("GITHUB_WEBHOOK_SECRET has fewer than {MIN_SECRET_BYTES} characters")));
+}
+
+fn app_id(vars: &Vars<'_>) -> Result<i64> {
+    let id = vars.required("GITHUB_APP_ID")?;
+    let number = id.parse().ok().filter(|id| *id > 0);
+    number.ok_or_else(|| ConfigError::new("GITHUB_APP_ID has to be the App's number"))
+}
+
+fn webhook_secrets(vars: &Vars<'_>) -> Result<Vec<Secret>> {
+    let secrets = vars.secrets("GITHUB_WEBHOOK_SECRET")?;
+    if secrets.is_empty() {
+        return Err(ConfigError::new("GITHUB_WEBHOOK_SECRET is missing"));
     }
-    Ok(Registration {
-        app_id,
-        private_keys: read::pem_keys(&vars.required("GITHUB_APP_PRIVATE_KEY")?)?,
-        webhook_secrets,
-        client: client(vars, "GITHUB_CLIENT_ID", "NEXT_PUBLIC_GITHUB_CLIENT_ID", "GITHUB_CLIENT_SECRET")?,
-    })
+    if secrets.iter().any(|secret| secret.expose().len() < MIN_SECRET_BYTES) {
+        return Err(ConfigError::new(format!("GITHUB_WEBHOOK_SECRET has fewer than {MIN_SECRET_BYTES} characters")));
+    }
+    Ok(secrets)
 }
 
 /// Id and secret, both or none.
@@ -75,8 +80,8 @@ fn client(vars: &Vars<'_>, id: &str, other_id: &str, secret: &str) -> Result<Opt
     match (given, vars.text(secret)?) {
         (Some(id), Some(secret)) => Ok(Some((id, Secret::new(secret)))),
         (None, None) => Ok(None),
-        (Some(_), None) => Err(ConfigError(format!("{secret} is missing: {id} needs it"))),
-        (None, Some(_)) => Err(ConfigError(format!("{id} is missing: {secret} needs it"))),
+        (Some(_), None) => Err(ConfigError::new(format!("{secret} is missing: {id} needs it"))),
+        (None, Some(_)) => Err(ConfigError::new(format!("{id} is missing: {secret} needs it"))),
     }
 }
 
@@ -95,7 +100,7 @@ pub(super) fn cookie_key(vars: &Vars<'_>) -> Result<Option<Secret>> {
     };
     match bytes.filter(|bytes| bytes.len() == 32) {
         Some(bytes) => Ok(Some(Secret::new(hex::encode(bytes)))),
-        None => Err(ConfigError("JWE_SECRET has to be 32 bytes, as base64 or hex".to_owned())),
+        None => Err(ConfigError::new("JWE_SECRET has to be 32 bytes, as base64 or hex")),
     }
 }
 
@@ -103,6 +108,6 @@ pub(super) fn cookie_key(vars: &Vars<'_>) -> Result<Option<Secret>> {
 pub(super) fn analytics(vars: &Vars<'_>) -> Result<Option<url::Url>> {
     let Some(text) = vars.text("WEB_ANALYTICS_SCRIPT")? else { return Ok(None) };
     let url = url::Url::parse(&text).ok().filter(|url| url.scheme() == "https" && url.has_host());
-    let fault = || ConfigError("WEB_ANALYTICS_SCRIPT has to be an https address of a script".to_owned());
+    let fault = || ConfigError::new("WEB_ANALYTICS_SCRIPT has to be an https address of a script");
     url.filter(|url| !url.origin().ascii_serialization().contains([';', ' '])).map(Some).ok_or_else(fault)
 }

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod models;
+mod names;
 mod read;
 
 use std::collections::HashMap;
@@ -21,14 +22,41 @@ use models::{agents, base_urls, cost_limits, default_models, keys};
 use read::Vars;
 
 pub use accounts::{GitHubConfig, VercelSignIn};
+pub use names::SETTINGS;
 pub use read::Source;
 
-/// A missing or malformed setting, as one sentence for the operator.
+/// Missing and malformed settings, one sentence for the operator about each.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ConfigError(pub String);
+#[error("{}", .0.join("\n"))]
+pub struct ConfigError(pub Vec<String>);
+
+impl ConfigError {
+    pub fn new(fault: impl Into<String>) -> Self {
+        Self(vec![fault.into()])
+    }
+}
 
 type Result<T> = std::result::Result<T, ConfigError>;
+
+/// Reads each part, whatever is wrong with the others, so that all faults are told at once.
+macro_rules! each {
+    ($($part:ident = $read:expr;)+ => $made:expr) => {{
+        $(let $part = $read;)+
+        let mut faults = Vec::new();
+        $(faults.extend($part.as_ref().err().into_iter().flat_map(|error| error.0.clone()));)+
+        match ($($part,)+) {
+            ($(Ok($part),)+) => Ok($made),
+            _ => Err(ConfigError(faults)),
+        }
+    }};
+}
+
+use each;
+
+/// What depends on a part that is at fault is not looked at.
+fn after<A, T: Default>(part: &Result<A>, read: impl FnOnce(&A) -> Result<T>) -> Result<T> {
+    part.as_ref().map_or_else(|_| Ok(T::default()), read)
+}
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -116,7 +144,7 @@ impl LogConfig {
         let json = match format.as_str() {
             "json" => true,
             "text" => false,
-            other => return Err(ConfigError(format!("LOG_FORMAT is “{other}”; it can be text or json"))),
+            other => return Err(ConfigError::new(format!("LOG_FORMAT is “{other}”; it can be text or json"))),
         };
         Ok(Self { json, filter: vars.text("RUST_LOG")?.unwrap_or_else(|| "info".to_owned()) })
     }
@@ -125,43 +153,65 @@ impl LogConfig {
 impl Config {
     pub fn from_source(source: &Source) -> Result<Self> {
         let vars = Vars::new(source);
-        let agents = agents(&vars)?;
-        let default_agent = vars.text("DEFAULT_AGENT")?.unwrap_or_else(|| "claude".to_owned()).to_ascii_lowercase();
-        if !agents.iter().any(|agent| agent.name == default_agent) {
-            return Err(ConfigError(format!("DEFAULT_AGENT is “{default_agent}”, which is no agent of this instance")));
+        each! {
+            listen = listen(&vars);
+            public_url = vars.url("PUBLIC_URL");
+            database = database(&vars);
+            github = accounts::github(&vars);
+            vercel_signin = accounts::vercel_signin(&vars);
+            cookie_key = accounts::cookie_key(&vars);
+            analytics = accounts::analytics(&vars);
+            sandbox = sandbox(&vars);
+            encryption_keys = after(&database, |database| encryption_keys(&vars, database));
+            keys = keys(&vars);
+            base_urls = base_urls(&vars);
+            allowed_accounts = vars.list("ALLOWED_ACCOUNTS");
+            operator_key_accounts = vars.list("OPERATOR_KEY_ACCOUNTS");
+            agents = agents(&vars);
+            default_agent = after(&agents, |agents| default_agent(&vars, agents));
+            default_models = after(&agents, |agents| default_models(&vars, agents));
+            max_sandbox_duration = max_duration(&vars);
+            network = network(&vars);
+            review_aliases = vars.list("REVIEW_ALIASES");
+            max_messages_per_day = vars.number("MAX_MESSAGES_PER_DAY", 50, 1..=100_000);
+            cost_limits = cost_limits(&vars);
+            max_concurrent_tasks = vars.number("MAX_CONCURRENT_TASKS", 8, 1..=1_000);
+            retention = retention(&vars);
+            metrics = metrics(&vars);
+            client_ip_header = client_ip_header(&vars);
+            traces = vars.url("OTEL_EXPORTER_OTLP_ENDPOINT");
+            log = LogConfig::from_source(source);
+            => Self {
+                listen,
+                public_url,
+                database,
+                github,
+                vercel_signin,
+                cookie_key,
+                analytics,
+                sandbox,
+                encryption_keys,
+                encryption_key_file: vars.file_of("ENCRYPTION_KEY"),
+                keys,
+                base_urls,
+                operator_key_accounts: operator_key_accounts.or_else(|| allowed_accounts.clone()),
+                allowed_accounts,
+                default_agent,
+                default_models,
+                agents,
+                max_sandbox_duration,
+                network,
+                review_aliases: review_aliases.unwrap_or_default(),
+                max_messages_per_day,
+                cost_limits,
+                max_concurrent_tasks: usize::try_from(max_concurrent_tasks).unwrap_or(8),
+                retention,
+                metrics,
+                client_ip_header,
+                traces,
+                log,
+            }
         }
-        let allowed_accounts = vars.list("ALLOWED_ACCOUNTS")?;
-        let database = database(&vars)?;
-        Ok(Self {
-            listen: listen(&vars)?,
-            public_url: vars.url("PUBLIC_URL")?,
-            encryption_keys: encryption_keys(&vars, &database)?,
-            encryption_key_file: vars.file_of("ENCRYPTION_KEY"),
-            database,
-            github: accounts::github(&vars)?,
-            vercel_signin: accounts::vercel_signin(&vars)?,
-            cookie_key: accounts::cookie_key(&vars)?,
-            analytics: accounts::analytics(&vars)?,
-            sandbox: sandbox(&vars)?,
-            keys: keys(&vars)?,
-            base_urls: base_urls(&vars)?,
-            operator_key_accounts: vars.list("OPERATOR_KEY_ACCOUNTS")?.or_else(|| allowed_accounts.clone()),
-            allowed_accounts,
-            default_agent,
-            default_models: default_models(&vars, &agents)?,
-            agents,
-            max_sandbox_duration: max_duration(&vars)?,
-            network: network(&vars)?,
-            review_aliases: vars.list("REVIEW_ALIASES")?.unwrap_or_default(),
-            max_messages_per_day: vars.number("MAX_MESSAGES_PER_DAY", 50, 1..=100_000)?,
-            cost_limits: cost_limits(&vars)?,
-            max_concurrent_tasks: usize::try_from(vars.number("MAX_CONCURRENT_TASKS", 8, 1..=1_000)?).unwrap_or(8),
-            retention: retention(&vars)?,
-            metrics: metrics(&vars)?,
-            client_ip_header: client_ip_header(&vars)?,
-            traces: vars.url("OTEL_EXPORTER_OTLP_ENDPOINT")?,
-            log: LogConfig::from_source(source)?,
-        })
     }
 
     /// Where people and GitHub reach a service that listens there.
@@ -175,6 +225,14 @@ impl Config {
     }
 }
 
+fn default_agent(vars: &Vars<'_>, agents: &[Agent]) -> Result<String> {
+    let name = vars.text("DEFAULT_AGENT")?.unwrap_or_else(|| "claude".to_owned()).to_ascii_lowercase();
+    match agents.iter().any(|agent| agent.name == name) {
+        true => Ok(name),
+        false => Err(ConfigError::new(format!("DEFAULT_AGENT is “{name}”, which is no agent of this instance"))),
+    }
+}
+
 /// Several machines have to seal alike: only beside a file of one machine can a key be made.
 fn encryption_keys(vars: &Vars<'_>, database: &Database) -> Result<Option<Vec<Secret>>> {
     let keys = vars.secrets("ENCRYPTION_KEY")?;
@@ -182,10 +240,10 @@ fn encryption_keys(vars: &Vars<'_>, database: &Database) -> Result<Option<Vec<Se
     match (keys.as_slice(), database) {
         ([], Database::Sqlite(_)) => Ok(None),
         ([], Database::Postgres { .. }) => {
-            Err(ConfigError("ENCRYPTION_KEY is missing: on PostgreSQL it seals the keys of models".to_owned()))
+            Err(ConfigError::new("ENCRYPTION_KEY is missing: on PostgreSQL it seals the keys of models"))
         }
         (all, _) if all.iter().all(is_key) => Ok(Some(keys)),
-        _ => Err(ConfigError("ENCRYPTION_KEY has to be 64 hex digits (several by comma: the first seals)".to_owned())),
+        _ => Err(ConfigError::new("ENCRYPTION_KEY has to be 64 hex digits (several by comma: the first seals)")),
     }
 }
 
@@ -193,10 +251,10 @@ fn listen(vars: &Vars<'_>) -> Result<SocketAddr> {
     match (vars.text("LISTEN_ADDR")?, vars.text("PORT")?) {
         (Some(addr), _) => addr
             .parse()
-            .map_err(|_| ConfigError(format!("LISTEN_ADDR is “{addr}”; it has to look like 127.0.0.1:8080"))),
+            .map_err(|_| ConfigError::new(format!("LISTEN_ADDR is “{addr}”; it has to look like 127.0.0.1:8080"))),
         (None, Some(port)) => {
             let port: u16 =
-                port.parse().map_err(|_| ConfigError(format!("PORT is “{port}”, which is no port number")))?;
+                port.parse().map_err(|_| ConfigError::new(format!("PORT is “{port}”, which is no port number")))?;
             Ok(SocketAddr::from(([0, 0, 0, 0], port)))
         }
         (None, None) => Ok(SocketAddr::from(([127, 0, 0, 1], 8080))),
@@ -212,7 +270,7 @@ fn database(vars: &Vars<'_>) -> Result<Database> {
     if let Some(path) = url.strip_prefix("sqlite:") {
         let path = path.strip_prefix("//").unwrap_or(path);
         if path.is_empty() || path.contains('?') || path == ":memory:" {
-            return Err(ConfigError(format!("{name} has to name a file, as in sqlite://data/hireling.db")));
+            return Err(ConfigError::new(format!("{name} has to name a file, as in sqlite://data/hireling.db")));
         }
         return Ok(Database::Sqlite(PathBuf::from(path)));
     }
@@ -222,18 +280,18 @@ fn database(vars: &Vars<'_>) -> Result<Database> {
         check_tls("DATABASE_DIRECT_URL", &direct_url)?;
         return Ok(Database::Postgres { url: Secret::new(url), direct_url: Secret::new(direct_url) });
     }
-    Err(ConfigError(format!("{name} has to begin with sqlite: or postgres:")))
+    Err(ConfigError::new(format!("{name} has to begin with sqlite: or postgres:")))
 }
 
 /// Without a mode, the driver would fall back to plain text; over a network that shows everything.
 fn check_tls(name: &str, text: &str) -> Result<()> {
-    let url = url::Url::parse(text).map_err(|_| ConfigError(format!("{name} is not a URL")))?;
+    let url = url::Url::parse(text).map_err(|_| ConfigError::new(format!("{name} is not a URL")))?;
     let is_local = matches!(url.host_str(), None | Some("" | "localhost" | "127.0.0.1" | "[::1]"));
     let mode = url.query_pairs().find(|(key, _)| key == "sslmode").map(|(_, value)| value.into_owned());
     match mode.as_deref() {
         Some("require" | "verify-ca" | "verify-full") => Ok(()),
         _ if is_local => Ok(()),
-        _ => Err(ConfigError(format!("{name} leads to another host: add sslmode=verify-full (or require)"))),
+        _ => Err(ConfigError::new(format!("{name} leads to another host: add sslmode=verify-full (or require)"))),
     }
 }
 
@@ -243,22 +301,29 @@ fn sandbox(vars: &Vars<'_>) -> Result<SandboxProvider> {
         (Some("local"), _) => Ok(SandboxProvider::Local),
         (Some("vercel") | None, Some(token)) => {
             if token.len() < MIN_SECRET_BYTES {
-                return Err(ConfigError(format!("SANDBOX_VERCEL_TOKEN has fewer than {MIN_SECRET_BYTES} characters")));
+                return Err(ConfigError::new(format!(
+                    "SANDBOX_VERCEL_TOKEN has fewer than {MIN_SECRET_BYTES} characters"
+                )));
             }
-            Ok(SandboxProvider::Vercel {
-                api_url: vars.url("VERCEL_API_URL")?.unwrap_or_else(|| "https://vercel.com/api".to_owned()),
-                token: Secret::new(token),
-                team: vars.required("SANDBOX_VERCEL_TEAM_ID")?,
-                project: vars.required("SANDBOX_VERCEL_PROJECT_ID")?,
-            })
+            each! {
+                api_url = vars.url("VERCEL_API_URL");
+                team = vars.required("SANDBOX_VERCEL_TEAM_ID");
+                project = vars.required("SANDBOX_VERCEL_PROJECT_ID");
+                => SandboxProvider::Vercel {
+                    api_url: api_url.unwrap_or_else(|| "https://vercel.com/api".to_owned()),
+                    token: Secret::new(token),
+                    team,
+                    project,
+                }
+            }
         }
-        (Some("vercel"), None) => Err(ConfigError(
+        (Some("vercel"), None) => Err(ConfigError::new(
             "SANDBOX_VERCEL_TOKEN is missing: SANDBOX_PROVIDER is vercel, which needs it, SANDBOX_VERCEL_TEAM_ID and \
              SANDBOX_VERCEL_PROJECT_ID"
                 .to_owned(),
         )),
-        (Some(other), _) => Err(ConfigError(format!("SANDBOX_PROVIDER is “{other}”; it can be vercel or local"))),
-        (None, None) => Err(ConfigError(
+        (Some(other), _) => Err(ConfigError::new(format!("SANDBOX_PROVIDER is “{other}”; it can be vercel or local"))),
+        (None, None) => Err(ConfigError::new(
             "SANDBOX_VERCEL_TOKEN is missing; with it agents run in Vercel Sandbox. SANDBOX_PROVIDER=local runs them \
              on this machine (for development)"
                 .to_owned(),
@@ -273,32 +338,34 @@ fn max_duration(vars: &Vars<'_>) -> Result<Duration> {
     let Some(text) = vars.text("MAX_SANDBOX_DURATION")? else { return Ok(Duration::from_secs(2700)) };
     let seconds = text.parse::<u64>().ok().filter(|seconds| (1..=86_400).contains(seconds)).map(Duration::from_secs);
     seconds.or_else(|| crate::domain::command::parse_duration(&text)).ok_or_else(|| {
-        ConfigError(format!("MAX_SANDBOX_DURATION is “{text}”; it has to be seconds, or look like 45m or 5h"))
+        ConfigError::new(format!("MAX_SANDBOX_DURATION is “{text}”; it has to be seconds, or look like 45m or 5h"))
     })
 }
 
 fn retention(vars: &Vars<'_>) -> Result<Retention> {
     let of = |name: &str, default: Option<Duration>, least: Duration| {
         let Some(text) = vars.text(name)? else { return Ok(default) };
-        let time = retention::parse(&text)
-            .ok_or_else(|| ConfigError(format!("{name} is “{text}”; it has to look like 30d or 12h, or be forever")))?;
+        let time = retention::parse(&text).ok_or_else(|| {
+            ConfigError::new(format!("{name} is “{text}”; it has to look like 30d or 12h, or be forever"))
+        })?;
         match time.is_some_and(|time| time < least) {
-            true => Err(ConfigError(format!("{name} is “{text}”; GitHub can send again what is younger than 4d"))),
+            true => Err(ConfigError::new(format!("{name} is “{text}”; GitHub can send again what is younger than 4d"))),
             false => Ok(time),
         }
     };
     let usual = Retention::default();
-    Ok(Retention {
-        logs: of("KEEP_LOGS", usual.logs, Duration::ZERO)?,
-        deliveries: of("KEEP_DELIVERIES", usual.deliveries, SHORTEST_FOR_DELIVERIES)?,
-        payloads: of("KEEP_PAYLOADS", usual.payloads, Duration::ZERO)?,
-        after_uninstall: of("KEEP_AFTER_UNINSTALL", usual.after_uninstall, Duration::ZERO)?,
-    })
+    each! {
+        logs = of("KEEP_LOGS", usual.logs, Duration::ZERO);
+        deliveries = of("KEEP_DELIVERIES", usual.deliveries, SHORTEST_FOR_DELIVERIES);
+        payloads = of("KEEP_PAYLOADS", usual.payloads, Duration::ZERO);
+        after_uninstall = of("KEEP_AFTER_UNINSTALL", usual.after_uninstall, Duration::ZERO);
+        => Retention { logs, deliveries, payloads, after_uninstall }
+    }
 }
 
 fn network(vars: &Vars<'_>) -> Result<network::Rule> {
     let text = vars.text("SANDBOX_NETWORK")?.unwrap_or_default();
-    network::Rule::parse(&text).map_err(|error| ConfigError(format!("SANDBOX_NETWORK: {error}")))
+    network::Rule::parse(&text).map_err(|error| ConfigError::new(format!("SANDBOX_NETWORK: {error}")))
 }
 
 fn metrics(vars: &Vars<'_>) -> Result<Option<SocketAddr>> {
@@ -306,78 +373,15 @@ fn metrics(vars: &Vars<'_>) -> Result<Option<SocketAddr>> {
         None => Ok(Some(SocketAddr::from(([127, 0, 0, 1], 9464)))),
         Some("off") => Ok(None),
         Some(addr) => addr.parse().map(Some).map_err(|_| {
-            ConfigError(format!("METRICS_ADDR is “{addr}”; it has to look like 127.0.0.1:9464, or be off"))
+            ConfigError::new(format!("METRICS_ADDR is “{addr}”; it has to look like 127.0.0.1:9464, or be off"))
         }),
     }
 }
 
 fn client_ip_header(vars: &Vars<'_>) -> Result<HeaderName> {
     let name = vars.text("CLIENT_IP_HEADER")?.unwrap_or_else(|| "x-forwarded-for".to_owned());
-    name.parse().map_err(|_| ConfigError(format!("CLIENT_IP_HEADER is “{name}”, which is no name of a header")))
+    name.parse().map_err(|_| ConfigError::new(format!("CLIENT_IP_HEADER is “{name}”, which is no name of a header")))
 }
-
-/// Every setting that is read, in the order of the README's table. A test compares.
-pub const SETTINGS: [&str; 59] = [
-    "LISTEN_ADDR",
-    "PORT",
-    "CLIENT_IP_HEADER",
-    "PUBLIC_URL",
-    "DATABASE_URL",
-    "POSTGRES_URL",
-    "DATABASE_DIRECT_URL",
-    "GITHUB_APP_ID",
-    "GITHUB_APP_PRIVATE_KEY",
-    "GITHUB_WEBHOOK_SECRET",
-    "GITHUB_CLIENT_ID",
-    "NEXT_PUBLIC_GITHUB_CLIENT_ID",
-    "GITHUB_CLIENT_SECRET",
-    "GITHUB_URL",
-    "GITHUB_API_URL",
-    "SANDBOX_PROVIDER",
-    "SANDBOX_VERCEL_TOKEN",
-    "SANDBOX_VERCEL_TEAM_ID",
-    "SANDBOX_VERCEL_PROJECT_ID",
-    "VERCEL_API_URL",
-    "VERCEL_CLIENT_ID",
-    "NEXT_PUBLIC_VERCEL_CLIENT_ID",
-    "VERCEL_CLIENT_SECRET",
-    "VERCEL_OAUTH_URL",
-    "SANDBOX_NETWORK",
-    "ENCRYPTION_KEY",
-    "JWE_SECRET",
-    "ANTHROPIC_API_KEY",
-    "OPENAI_API_KEY",
-    "CURSOR_API_KEY",
-    "GEMINI_API_KEY",
-    "AI_GATEWAY_API_KEY",
-    "COPILOT_GITHUB_TOKEN",
-    "ANTHROPIC_BASE_URL",
-    "OPENAI_BASE_URL",
-    "GEMINI_BASE_URL",
-    "AI_GATEWAY_BASE_URL",
-    "ALLOWED_ACCOUNTS",
-    "OPERATOR_KEY_ACCOUNTS",
-    "DEFAULT_AGENT",
-    "DEFAULT_MODELS",
-    "AGENTS_FILE",
-    "MAX_SANDBOX_DURATION",
-    "REVIEW_ALIASES",
-    "MAX_MESSAGES_PER_DAY",
-    "MAX_COST_PER_TASK",
-    "MAX_COST_PER_PERSON",
-    "MAX_COST_PER_REPOSITORY",
-    "MAX_COST_PER_MONTH",
-    "MAX_CONCURRENT_TASKS",
-    "KEEP_LOGS",
-    "KEEP_DELIVERIES",
-    "KEEP_PAYLOADS",
-    "KEEP_AFTER_UNINSTALL",
-    "WEB_ANALYTICS_SCRIPT",
-    "METRICS_ADDR",
-    "LOG_FORMAT",
-    "RUST_LOG",
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-];
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::read::Vars;
-use super::{ConfigError, Result};
+use super::{ConfigError, Result, each};
 use crate::domain::agent::{self, Agent, Provider};
 use crate::domain::command::parse_cents;
 use crate::domain::gateway::CostLimits;
@@ -39,8 +39,8 @@ pub(super) fn agents(vars: &Vars<'_>) -> Result<Vec<Agent>> {
     let mut agents = agent::built_in();
     if let Some(path) = vars.text("AGENTS_FILE")? {
         let text = std::fs::read_to_string(&path)
-            .map_err(|error| ConfigError(format!("AGENTS_FILE {path} cannot be read: {error}")))?;
-        agents.extend(agent::custom(&text).map_err(|error| ConfigError(format!("AGENTS_FILE {path}: {error}")))?);
+            .map_err(|error| ConfigError::new(format!("AGENTS_FILE {path} cannot be read: {error}")))?;
+        agents.extend(agent::custom(&text).map_err(|error| ConfigError::new(format!("AGENTS_FILE {path}: {error}")))?);
     }
     Ok(agents)
 }
@@ -48,7 +48,7 @@ pub(super) fn agents(vars: &Vars<'_>) -> Result<Vec<Agent>> {
 /// `claude=opus,gemini=gemini-2.5-flash`
 pub(super) fn default_models(vars: &Vars<'_>, agents: &[Agent]) -> Result<HashMap<String, String>> {
     let text = vars.text("DEFAULT_MODELS")?.unwrap_or_default();
-    let fault = |what: String| ConfigError(format!("DEFAULT_MODELS: {what}"));
+    let fault = |what: String| ConfigError::new(format!("DEFAULT_MODELS: {what}"));
     let mut models = HashMap::new();
     for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
         let (name, model) = pair
@@ -66,13 +66,15 @@ pub(super) fn default_models(vars: &Vars<'_>, agents: &[Agent]) -> Result<HashMa
 pub(super) fn cost_limits(vars: &Vars<'_>) -> Result<CostLimits> {
     let sum = |name: &str| -> Result<Option<Usd>> {
         let Some(text) = vars.text(name)? else { return Ok(None) };
-        let fault = || ConfigError(format!("{name} is “{text}”; it has to be a sum in US dollars such as $20 or 2.50"));
+        let fault =
+            || ConfigError::new(format!("{name} is “{text}”; it has to be a sum in US dollars such as $20 or 2.50"));
         parse_cents(&text).map(|cents| Some(Usd::from_cents(cents))).ok_or_else(fault)
     };
-    Ok(CostLimits {
-        per_task: sum("MAX_COST_PER_TASK")?,
-        per_person: sum("MAX_COST_PER_PERSON")?,
-        per_repository: sum("MAX_COST_PER_REPOSITORY")?,
-        per_instance: sum("MAX_COST_PER_MONTH")?,
-    })
+    each! {
+        per_task = sum("MAX_COST_PER_TASK");
+        per_person = sum("MAX_COST_PER_PERSON");
+        per_repository = sum("MAX_COST_PER_REPOSITORY");
+        per_instance = sum("MAX_COST_PER_MONTH");
+        => CostLimits { per_task, per_person, per_repository, per_instance }
+    }
 }

@@ -28,13 +28,12 @@ impl Source {
             Ok(lines) => {
                 for line in lines {
                     // The error of a line shows the line, which may hold a secret.
-                    let (name, value) =
-                        line.map_err(|_| ConfigError(".env holds a line that cannot be read".to_owned()))?;
+                    let (name, value) = line.map_err(|_| ConfigError::new(".env holds a line that cannot be read"))?;
                     values.insert(name, value);
                 }
             }
             Err(error) if error.not_found() => {}
-            Err(_) => return Err(ConfigError(".env cannot be read".to_owned())),
+            Err(_) => return Err(ConfigError::new(".env cannot be read")),
         }
         for (name, value) in std::env::vars_os() {
             // Names that are not text cannot be ours.
@@ -102,18 +101,22 @@ impl<'a> Vars<'a> {
         // AGENTS_FILE is a setting of its own, not the file form of one.
         let Some(path) = self.given(&format!("{name}_FILE")) else { return Ok(None) };
         let text = std::fs::read_to_string(path)
-            .map_err(|error| ConfigError(format!("{name}_FILE {path} cannot be read: {error}")))?;
+            .map_err(|error| ConfigError::new(format!("{name}_FILE {path} cannot be read: {error}")))?;
         Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
     }
 
     pub(super) fn required(&self, name: &str) -> Result<String> {
-        self.text(name)?.ok_or_else(|| ConfigError(format!("{name} is missing")))
+        self.text(name)?.ok_or_else(|| ConfigError::new(format!("{name} is missing")))
     }
 
     pub(super) fn number(&self, name: &str, default: i64, range: RangeInclusive<i64>) -> Result<i64> {
         let Some(text) = self.text(name)? else { return Ok(default) };
         text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
-            ConfigError(format!("{name} is “{text}”; it has to be a number from {} to {}", range.start(), range.end()))
+            ConfigError::new(format!(
+                "{name} is “{text}”; it has to be a number from {} to {}",
+                range.start(),
+                range.end()
+            ))
         })
     }
 
@@ -130,7 +133,7 @@ impl<'a> Vars<'a> {
         });
         match parsed {
             Some(_) => Ok(Some(text.trim_end_matches('/').to_owned())),
-            None => Err(ConfigError(format!("{name} has to be an address such as https://example.com"))),
+            None => Err(ConfigError::new(format!("{name} has to be an address such as https://example.com"))),
         }
     }
 
@@ -150,8 +153,7 @@ impl<'a> Vars<'a> {
 
 /// Keys in PEM form, as they are, with `\n` written out, or as base64 of the whole; several by comma.
 pub(super) fn pem_keys(text: &str) -> Result<Vec<Secret>> {
-    let fault =
-        || ConfigError("GITHUB_APP_PRIVATE_KEY has to be a private key in PEM form, or base64 of one".to_owned());
+    let fault = || ConfigError::new("GITHUB_APP_PRIVATE_KEY has to be a private key in PEM form, or base64 of one");
     let mut keys = Vec::new();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let pem = if part.contains("-----BEGIN") {

@@ -71,6 +71,33 @@ fn a_fault_names_its_setting_and_shows_no_secret() {
 }
 
 #[test]
+fn all_faults_are_told_at_once_and_none_that_only_follows_from_another() {
+    let pairs = [
+        ("GITHUB_APP_ID", "my-app"),
+        ("DATABASE_URL", "mysql://h/db"),
+        ("AGENTS_FILE", "/does/not/exist.toml"),
+        ("DEFAULT_AGENT", "ours"),
+        ("SANDBOX_VERCEL_TOKEN", "a-token-of-vercel"),
+        ("KEEP_LOGS", "long"),
+        ("KEEP_PAYLOADS", "longer"),
+    ];
+    let ConfigError(faults) = Config::from_source(&Source::from_pairs(pairs)).unwrap_err();
+    let named: Vec<&str> = faults.iter().filter_map(|fault| fault.split([' ', ':']).next()).collect();
+    let expected = [
+        "DATABASE_URL",
+        "GITHUB_APP_ID",
+        "GITHUB_APP_PRIVATE_KEY",
+        "GITHUB_WEBHOOK_SECRET",
+        "SANDBOX_VERCEL_TEAM_ID",
+        "SANDBOX_VERCEL_PROJECT_ID",
+        "AGENTS_FILE",
+        "KEEP_LOGS",
+        "KEEP_PAYLOADS",
+    ];
+    assert_eq!(named, expected, "{faults:?}");
+}
+
+#[test]
 fn values_take_the_forms_the_contract_names() {
     assert_eq!(with("MAX_SANDBOX_DURATION", "5h").unwrap().max_sandbox_duration, Duration::from_secs(18_000));
     assert_eq!(with("MAX_SANDBOX_DURATION", "90").unwrap().max_sandbox_duration, Duration::from_secs(90));
