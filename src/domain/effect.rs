@@ -16,6 +16,8 @@ pub enum Reaction {
 }
 
 impl Reaction {
+    pub const ALL: [Self; 4] = [Self::Eyes, Self::Rocket, Self::ThumbsUp, Self::Confused];
+
     /// GitHub's name for it.
     pub fn content(self) -> &'static str {
         match self {

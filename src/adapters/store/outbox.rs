@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::rows::{json, row};
 use super::{Result, Store, in_tx, lists, read, write};
-use crate::domain::effect::Effect;
+use crate::domain::effect::{Effect, Reaction};
 use crate::domain::ids::{InstallationId, IssueNumber, Millis, RepositoryId};
 
 /// An effect whose time has come.
@@ -111,18 +111,19 @@ impl Store {
 
     /// Whether a result was promised for the same text: 👀 comes too late then.
     pub async fn is_reaction_overtaken(&self, effect: &Effect) -> Result<bool> {
-        let Some(subject) = effect
-            .key()
-            .strip_prefix("react:")
-            .and_then(|rest| rest.rsplit_once(':'))
-            .map(|(subject, _)| subject.to_owned())
-        else {
-            return Ok(false);
+        let Effect::React { thread, subject, delivery, .. } = effect else { return Ok(false) };
+        let result = |reaction| {
+            let (thread, delivery) = (thread.clone(), delivery.clone());
+            Effect::SwapReaction { thread, subject: *subject, reaction, delivery }.key()
         };
+        // By whole keys: in which order texts stand is up to the database's locale.
+        let [eyes, rocket, thumbs_up, confused] = Reaction::ALL.map(result);
         let found: Option<i64> = read!(self, |pool| {
-            sqlx::query_scalar("SELECT seq FROM outbox WHERE id >= $1 AND id < $2 LIMIT 1")
-                .bind(format!("swap:{subject}:"))
-                .bind(format!("swap:{subject};"))
+            sqlx::query_scalar("SELECT seq FROM outbox WHERE id IN ($1, $2, $3, $4) LIMIT 1")
+                .bind(eyes)
+                .bind(rocket)
+                .bind(thumbs_up)
+                .bind(confused)
                 .fetch_optional(pool)
                 .await
         })?;
