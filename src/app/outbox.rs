@@ -89,7 +89,7 @@ impl App {
         let now = self.clock.now();
         let stored = match done {
             Ok(()) => self.store.effect_done(due.seq, now).await,
-            Err(CommentError::Store(error @ StoreError::Corrupt { .. }))
+            Err(CommentError::Store(error @ (StoreError::Corrupt { .. } | StoreError::Unstorable(_))))
                 if now.since(due.promised_at) > 2 * LEFT_TO_NEWER =>
             {
                 tracing::error!(error = &error as &dyn std::error::Error, "an effect was given up");

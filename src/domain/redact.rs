@@ -63,8 +63,11 @@ impl Redactor {
         Self { exact }
     }
 
-    /// The text with every secret replaced wholly.
+    /// The text with every secret replaced wholly, and without NUL: PostgreSQL takes none, and one amid a secret would hide it.
     pub fn redact(&self, text: &str) -> String {
+        if text.contains('\0') {
+            return self.redact(&text.replace('\0', ""));
+        }
         let exact = match &self.exact {
             Some(automaton) => automaton.replace_all_with_mark(text),
             None => text.to_owned(),
@@ -164,6 +167,12 @@ mod tests {
             assert!(seen.contains(MARK) && seen.starts_with("before ") && seen.ends_with(" after"), "{form}: {seen}");
             assert!(!seen.contains(&form), "{form}");
         }
+    }
+
+    #[test]
+    fn a_nul_hides_no_secret_and_does_not_stay() {
+        let (first, last) = CANARY.split_at(7);
+        assert_eq!(redactor().redact(&format!("a\0b {first}\0{last} c")), format!("ab {MARK} c"));
     }
 
     #[test]

@@ -143,7 +143,7 @@ macro_rules! claim_missed {
         concat!(
             "UPDATE missed_deliveries SET asks = asks + 1,",
             " ask_at = CASE WHEN sent_at >= $2",
-            " THEN $1 + (60000 << CAST(CASE WHEN asks < 3 THEN 2 * asks ELSE 6 END AS INTEGER)) END WHERE guid IN (",
+            " THEN $1 + (60000 << CAST(CASE WHEN asks < 3 THEN 2 * asks ELSE 6 END AS INTEGER)) END WHERE guid = (",
             "SELECT m.guid FROM missed_deliveries m WHERE m.ask_at IS NOT NULL AND m.ask_at <= $1",
             " AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.guid = m.guid)",
             " ORDER BY m.ask_at, m.sent_at, m.attempt LIMIT 1 ",

@@ -3,7 +3,7 @@
 //! through so many rows at a time.
 
 use super::log_entries::{ChunkRow, MAX_READ_BYTES, unpack};
-use super::rows::{TaskRow, row};
+use super::rows::{TaskRow, readable, row};
 use super::{Result, Store, lists, read};
 use crate::domain::ids::{DeliveryId, Millis, TaskId, UserId};
 use crate::domain::listing::{Page, TaskFilter, Usage};
@@ -49,8 +49,7 @@ impl Store {
         let last = rows.last().map(|row| row.seq);
         let is_full = i64::try_from(rows.len()).unwrap_or(0) >= limit;
         let next = if is_full { last } else { Some(floor + 1).filter(|_| floor > 0) };
-        let items: Result<Vec<(i64, Task)>> = rows.into_iter().map(|row| Ok((row.seq, row.task()?))).collect();
-        Ok(Page { items: items?, next })
+        Ok(Page { items: readable(rows), next })
     }
 
     /// The task that a delivery made first.

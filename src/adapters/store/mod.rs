@@ -34,6 +34,7 @@ mod tasks;
 
 use std::sync::Arc;
 
+use sqlx::error::{DatabaseError, ErrorKind};
 use sqlx::{PgPool, SqlitePool};
 
 use crate::domain::ids::Millis;
@@ -89,6 +90,9 @@ enum Db {
 pub enum StoreError {
     #[error("the database cannot be used now: {0}")]
     Unavailable(sqlx::Error),
+    /// Trying again does not help.
+    #[error("the database does not take what it was given: {0}")]
+    Unstorable(sqlx::Error),
     /// Whether it took effect is unknown.
     #[error("the database did not answer in time")]
     Silent,
@@ -107,8 +111,19 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Unavailable(error)
+        match error.as_database_error() {
+            Some(cause) if is_refusal(cause) => Self::Unstorable(error),
+            _ => Self::Unavailable(error),
+        }
     }
+}
+
+/// Of a value. What must be unique is not among them: who loses a race finds what is there at the next try.
+fn is_refusal(error: &dyn DatabaseError) -> bool {
+    // PostgreSQL's class “data exception”: https://www.postgresql.org/docs/current/errcodes-appendix.html
+    let is_data_exception = error.code().is_some_and(|code| code.len() == 5 && code.starts_with("22"));
+    let kinds = [ErrorKind::ForeignKeyViolation, ErrorKind::NotNullViolation, ErrorKind::CheckViolation];
+    is_data_exception || kinds.contains(&error.kind())
 }
 
 pub type Result<T> = std::result::Result<T, StoreError>;

@@ -5,7 +5,7 @@ use super::{Result, Store, in_tx, read, write};
 use crate::domain::ids::{InstallationId, Millis};
 use crate::domain::task::Task;
 
-use super::rows::{TaskRow, task_columns};
+use super::rows::{TaskRow, readable, task_columns};
 
 /// Rows that are looked at together.
 const PIECE: i64 = 1_000;
@@ -177,17 +177,7 @@ impl Store {
             .fetch_all(pool)
             .await
         })?;
-        let readable = |row: TaskRow| match row.task() {
-            Ok(task) => Some(task),
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "a task of an account that left is not stopped here"
-                );
-                None
-            }
-        };
-        Ok(rows.into_iter().filter_map(readable).collect())
+        Ok(readable(rows).into_iter().map(|(_, task)| task).collect())
     }
 
     /// Accounts that took the App away, or had it suspended, before a moment, and for which nothing runs any more.
@@ -264,7 +254,7 @@ impl Store {
                 sqlx::query(sql).bind(id.0).execute(&mut *conn).await?;
             }
             for sql in [
-                "DELETE FROM audit_log WHERE installation_id = $1 AND action = 'used a key'",
+                "DELETE FROM audit_log WHERE installation_id = $1",
                 "DELETE FROM write_budget WHERE installation_id = $1",
                 // Last: until then the next round goes on.
                 "DELETE FROM installations WHERE id = $1 AND (deleted_at IS NOT NULL OR suspended_at IS NOT NULL)",

@@ -100,3 +100,15 @@ impl TaskRow {
         })
     }
 }
+
+/// Those tasks that this version can read, with their place. What a newer one wrote is left to it, and to be looked at there.
+pub(super) fn readable(rows: Vec<TaskRow>) -> Vec<(i64, Task)> {
+    let read = |row: TaskRow| match (row.seq, row.task()) {
+        (seq, Ok(task)) => Some((seq, task)),
+        (_, Err(error)) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a task that cannot be read is passed over");
+            None
+        }
+    };
+    rows.into_iter().filter_map(read).collect()
+}

@@ -99,12 +99,12 @@ impl Store {
         &self,
         sql: &'static str,
         owner: &str,
-        lease: Duration,
+        time: Duration,
         now: Millis,
         event: TaskEvent,
     ) -> Result<Option<Claimed>> {
         let row: Option<TaskRow> = write!(self, |pool| {
-            let query = sqlx::query_as(sql).bind(owner).bind(millis(lease));
+            let query = sqlx::query_as(sql).bind(owner).bind(millis(time));
             let query = if event == TaskEvent::Claimed { query.bind(now.0) } else { query };
             query.fetch_optional(pool).await
         })?;
@@ -112,11 +112,13 @@ impl Store {
         let lease = Lease { task: TaskId(row.id.clone()), owner: owner.to_owned(), fence: row.fence };
         match row.task() {
             Ok(task) => Ok(Some(Claimed { task, lease })),
-            // Of a newer version, most likely: its lease runs out, and a process that knows it takes it.
+            // Of a newer version, most likely: a process that knows it takes it after this lease. Nobody has died.
             Err(error) => {
                 tracing::error!(task.id = %lease.task, error = &error as &dyn std::error::Error, "a task cannot be read");
                 if self.is_unreadable_for_good(&lease.task, now) {
                     self.settle(&lease, &Failure::Internal.ending(), &[], now).await?;
+                } else {
+                    self.hand_back(&lease, time).await?;
                 }
                 Ok(None)
             }

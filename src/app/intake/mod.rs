@@ -70,7 +70,7 @@ impl Hindrance {
         match self {
             // Taken off the repository meanwhile, for one.
             Self::GitHub(error) if is_settled && !error.is_passing() => Some(error.message()),
-            Self::Store(error @ StoreError::Corrupt { .. }) if is_settled => {
+            Self::Store(error @ (StoreError::Corrupt { .. } | StoreError::Unstorable(_))) if is_settled => {
                 tracing::error!(error = error as &dyn std::error::Error, "a delivery cannot be decided");
                 Some(error.to_string())
             }

@@ -32,6 +32,18 @@ async fn a_comment_becomes_a_pull_request() {
     }
 }
 
+/// PostgreSQL takes none in a text.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nul_in_a_command_holds_up_nothing() {
+    for engine in Engine::both() {
+        let Some(world) = World::start(engine).await else { continue };
+        let comment = world.comment(PERSON, "/agent ours fix \0the button").await;
+        assert_eq!(world.ended(comment).await, "rocket");
+        assert_eq!(world.last_task().await.request, "fix the button");
+        world.finish().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_issue_that_opens_with_a_command_is_worked_on() {
     let world = World::start(Engine::Sqlite).await.unwrap();

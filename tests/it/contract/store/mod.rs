@@ -18,6 +18,7 @@ use hireling::domain::command::Options;
 use hireling::domain::decision::DecisionCode;
 use hireling::domain::effect::{Effect, Reaction};
 use hireling::domain::ids::*;
+use hireling::domain::listing::TaskFilter;
 use hireling::domain::log_entry::{Kind, Line};
 use hireling::domain::missed::{Attempt, KEPT};
 use hireling::domain::run::{Ending, LogPosition, Step};

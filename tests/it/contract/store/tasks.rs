@@ -216,6 +216,47 @@ async fn a_task_that_nobody_can_read_is_over_at_last() {
     }
 }
 
+/// Two programs of the old version pass it to each other until one of the new version has it.
+#[tokio::test]
+async fn what_a_program_cannot_read_has_not_died_of_it() {
+    for bench in both().await {
+        bench.queue(1, 1).await;
+        bench.execute("UPDATE tasks SET reason = subject, subject = 'of a later version'").await;
+        for owner in ["v", "w", "v", "w", "v"] {
+            assert!(bench.store.claim(owner, Duration::ZERO, bench.clock.now()).await.unwrap().is_none());
+        }
+        bench.execute("UPDATE tasks SET subject = reason, reason = ''").await;
+        assert_eq!(bench.claim("x").await.unwrap().task.deaths, 0);
+    }
+}
+
+/// Waiting does not make it better.
+#[tokio::test]
+async fn a_value_that_postgresql_does_not_take_is_no_outage() {
+    for bench in both().await {
+        let thread = thread(1, 1);
+        let stored = bench.store.note_stop(&thread, "mar\0ia", bench.clock.now()).await;
+        match bench.store.engine() {
+            "sqlite" => assert!(stored.is_ok()),
+            _ => assert!(matches!(stored, Err(StoreError::Unstorable(_))), "{stored:?}"),
+        }
+    }
+}
+
+/// The list of a whole team does not go for one row of a later version.
+#[tokio::test]
+async fn a_list_passes_over_a_task_that_it_cannot_read() {
+    for bench in both().await {
+        bench.queue(1, 1).await;
+        bench.execute("UPDATE tasks SET subject = 'of a later version'").await;
+        let readable = bench.queue(1, 2).await;
+        let page = bench.store.find_tasks(&TaskFilter::default(), None, 10).await.unwrap();
+        assert_eq!(page.items.iter().map(|(_, task)| &task.id).collect::<Vec<_>>(), [&readable]);
+        let open = bench.store.open_tasks_of(InstallationId(1)).await.unwrap();
+        assert_eq!(open.iter().map(|task| &task.id).collect::<Vec<_>>(), [&readable]);
+    }
+}
+
 /// Whichever comes first (fault F41).
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_and_the_word_that_stops_it_meet() {
