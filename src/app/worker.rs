@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -35,10 +36,10 @@ pub(super) async fn work(app: Arc<App>, stop: CancellationToken) {
         // A stop in the middle of a row of claims ends it: what is handed back is for the next process.
         while running.len() < app.settings.max_concurrent && !stop.is_cancelled() {
             match claim(&app, &owner).await {
-                Ok(Some(claimed)) => {
+                Ok(Some((claimed, until))) => {
                     let span = tracing::info_span!("task", task.id = %claimed.task.id, repo = %claimed.task.thread.name,
                         issue = %claimed.task.thread.issue, delivery.id = %claimed.task.delivery);
-                    running.spawn(hold(Arc::clone(&app), claimed, stop.clone()).instrument(span));
+                    running.spawn(hold(Arc::clone(&app), (claimed, until), stop.clone()).instrument(span));
                 }
                 Ok(None) => break,
                 Err(error) => {
@@ -60,12 +61,15 @@ pub(super) async fn work(app: Arc<App>, stop: CancellationToken) {
     app.tell_others([Topic::Tasks]).await;
 }
 
-async fn claim(app: &App, owner: &str) -> Result<Option<Claimed>, StoreError> {
+/// And until when it is held, counted from before the asking: the database's own time is never earlier than ours.
+async fn claim(app: &App, owner: &str) -> Result<Option<(Claimed, Instant)>, StoreError> {
     // Idle costs one read.
     if !app.in_time(app.store.has_open_tasks()).await? {
         return Ok(None);
     }
-    app.in_time(app.store.claim(owner, LEASE, app.clock.now())).await
+    let until = Instant::now() + LEASE - MARGIN;
+    let claimed = app.in_time(app.store.claim(owner, LEASE, app.clock.now())).await?;
+    Ok(claimed.map(|claimed| (claimed, until)))
 }
 
 /// Why a run does not go on to its own end.
@@ -78,13 +82,14 @@ enum Interruption {
 
 /// Runs a claimed task and keeps its lease. What is needed at its ends only is boxed: a thousand of
 /// these wait at once.
-async fn hold(app: Arc<App>, claimed: Claimed, stop: CancellationToken) {
+async fn hold(app: Arc<App>, (claimed, until): (Claimed, Instant), stop: CancellationToken) {
     let Claimed { task, lease } = claimed;
     tracing::info!(agent = %task.agent, requester = %task.requester.login, "claimed");
     let (cancel, cancelled_by) = tokio::sync::watch::channel(None);
-    let gate = Gate::until(tokio::time::Instant::now() + LEASE - MARGIN);
+    let gate = Gate::until(until);
     let held = Held { lease: lease.clone(), gate: gate.clone(), cancelled: cancelled_by };
-    let mut ctx = match Box::pin(RunContext::open(Arc::clone(&app), task.clone(), held)).await {
+    let opened = Box::pin(RunContext::open(Arc::clone(&app), task.clone(), held));
+    let mut ctx = match tokio::time::timeout_at(until, opened).await.unwrap_or(Err(StoreError::Silent)) {
         Ok(ctx) => ctx,
         Err(error) => return Box::pin(unreadable(&app, &lease, &task, &error)).await,
     };
@@ -112,7 +117,7 @@ async fn hold(app: Arc<App>, claimed: Claimed, stop: CancellationToken) {
             app.signals.announce(Topic::Tasks);
             return;
         }
-        interruption = watch(&app, (&task, &lease, &gate), &stop, step, &cancel) => interruption,
+        interruption = watch(&app, (&task, &lease, &gate, until), &stop, step, &cancel) => interruption,
     };
     // Whoever goes on, and the end itself, look for what this run made. What GitHub is still at shows after a while.
     let settling = match interruption {
@@ -170,17 +175,16 @@ async fn hand_back(app: &App, lease: &Lease, settling: Duration) {
 /// broken off, but for a result that is being published. Where the account has left, nothing can be published.
 async fn watch(
     app: &App,
-    (task, lease, gate): (&Task, &Lease, &Gate),
+    (task, lease, gate, mut valid_until): (&Task, &Lease, &Gate, Instant),
     stop: &CancellationToken,
     step: impl Fn() -> u8,
     cancel: &tokio::sync::watch::Sender<Option<String>>,
 ) -> Interruption {
     let mut break_off_at = None;
     let mut cancels = app.signals.cancels.subscribe();
-    let mut valid_until = tokio::time::Instant::now() + LEASE - MARGIN;
     loop {
-        // Counted from before the asking: the database's own time is never later than ours.
-        let asked_at = tokio::time::Instant::now();
+        // From before the asking, as at the claim.
+        let asked_at = Instant::now();
         let renewed = tokio::select! {
             renewed = tokio::time::timeout_at(valid_until, app.store.renew(lease, LEASE)) => renewed,
             () = stop.cancelled() => return Interruption::Stopping,
@@ -214,7 +218,7 @@ async fn watch(
         tokio::select! {
             () = tokio::time::sleep(RENEW_EVERY) => {}
             () = tokio::time::sleep_until(break_off_at.unwrap_or(valid_until)),
-                if break_off_at.is_some_and(|at| at > tokio::time::Instant::now()) => {}
+                if break_off_at.is_some_and(|at| at > Instant::now()) => {}
             () = tokio::time::sleep_until(valid_until) => return Interruption::LeaseLost,
             () = stop.cancelled() => return Interruption::Stopping,
             asked = cancels.recv() => if matches!(asked, Err(RecvError::Closed)) {
@@ -244,8 +248,8 @@ async fn end_without_run(app: &Arc<App>, lease: &Lease, ending: Ending) -> Resul
     Ok(())
 }
 
-/// A task whose rows cannot be read may have been written by a newer version: its process takes it when this lease has
-/// run out. It is not claimed for ever.
+/// A task whose rows cannot be read may have been written by a newer version: its process takes it after the time of this
+/// lease. It is not claimed for ever.
 async fn unreadable(app: &Arc<App>, lease: &Lease, task: &Task, error: &StoreError) {
     match error {
         StoreError::Corrupt { .. } if app.store.is_unreadable_for_good(&task.id, app.clock.now()) => {
@@ -260,6 +264,7 @@ async fn unreadable(app: &Arc<App>, lease: &Lease, task: &Task, error: &StoreErr
         StoreError::Corrupt { .. } => {
             tracing::warn!(task.id = %task.id, error = error as &dyn std::error::Error,
                 "a task cannot be read here, and is left to another process");
+            let _ = app.store.hand_back(lease, LEASE).await;
         }
         _ => {
             tracing::warn!(task.id = %task.id, error = error as &dyn std::error::Error, "a task cannot be taken up now");

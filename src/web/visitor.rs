@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts};
@@ -19,6 +20,7 @@ use crate::domain::secret::Secret;
 
 /// A form of ours is a few kilobytes.
 const MAX_FORM: usize = 64 * 1024;
+const FORM_WITHIN: Duration = Duration::from_secs(10);
 
 /// Somebody who is signed in.
 #[derive(Debug)]
@@ -128,7 +130,9 @@ impl FromRequest<Arc<Web>> for Posted {
             return Err(forbidden());
         }
         let me = visitor.me.ok_or_else(forbidden)?;
-        let body = axum::body::to_bytes(body, MAX_FORM).await.map_err(|_| refuse(web, StatusCode::BAD_REQUEST))?;
+        let body = tokio::time::timeout(FORM_WITHIN, axum::body::to_bytes(body, MAX_FORM)).await;
+        let body = body.map_err(|_| refuse(web, StatusCode::REQUEST_TIMEOUT))?;
+        let body = body.map_err(|_| refuse(web, StatusCode::BAD_REQUEST))?;
         let fields: HashMap<String, String> = url::form_urlencoded::parse(&body).into_owned().collect();
         let token = fields.get("token").map_or("", String::as_str);
         if !me.has_made(parts.uri.path(), token) {
