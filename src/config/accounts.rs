@@ -30,18 +30,19 @@ const GITHUB: &str = "https://github.com";
 const APP: [&str; 3] = ["GITHUB_APP_ID", "GITHUB_APP_PRIVATE_KEY", "GITHUB_WEBHOOK_SECRET"];
 
 pub(super) fn github(vars: &Vars<'_>) -> Result<GitHubConfig> {
-    let mut given = 0;
-    for name in APP {
-        given += usize::from(vars.text(name)?.is_some());
+    let is_given = APP.iter().any(|name| !matches!(vars.text(name), Ok(None)));
+    each! {
+        web_url = vars.url("GITHUB_URL");
+        api_url = vars.url("GITHUB_API_URL");
+        registration = is_given.then(|| registration(vars)).transpose();
+        => {
+            let web_url = web_url.unwrap_or_else(|| GITHUB.to_owned());
+            // The App's token goes nowhere but to the GitHub that was named.
+            let its_api =
+                if web_url == GITHUB { "https://api.github.com".to_owned() } else { format!("{web_url}/api/v3") };
+            GitHubConfig { web_url, api_url: api_url.unwrap_or(its_api), registration }
+        }
     }
-    let web_url = vars.url("GITHUB_URL")?.unwrap_or_else(|| GITHUB.to_owned());
-    // The App's token goes nowhere but to the GitHub that was named.
-    let its_api = if web_url == GITHUB { "https://api.github.com".to_owned() } else { format!("{web_url}/api/v3") };
-    Ok(GitHubConfig {
-        web_url,
-        api_url: vars.url("GITHUB_API_URL")?.unwrap_or(its_api),
-        registration: if given == 0 { None } else { Some(registration(vars)?) },
-    })
 }
 
 fn registration(vars: &Vars<'_>) -> Result<Registration> {

@@ -11,13 +11,11 @@ use crate::domain::money::Usd;
 use crate::domain::secret::Secret;
 
 pub(super) fn keys(vars: &Vars<'_>) -> Result<HashMap<Provider, Secret>> {
-    let mut keys = HashMap::new();
-    for provider in Provider::ALL {
-        if let Some(key) = vars.text(provider.setting())? {
-            keys.insert(provider, Secret::new(key));
-        }
-    }
-    Ok(keys)
+    let key = |provider: Provider| {
+        let text = vars.text(provider.setting()).transpose()?;
+        Some(text.map(|text| (provider, Secret::new(text))))
+    };
+    all(Provider::ALL.into_iter().filter_map(key))
 }
 
 pub(super) fn base_urls(vars: &Vars<'_>) -> Result<HashMap<Provider, String>> {
@@ -27,12 +25,24 @@ pub(super) fn base_urls(vars: &Vars<'_>) -> Result<HashMap<Provider, String>> {
         (Provider::Gemini, "GEMINI_BASE_URL"),
         (Provider::Aigateway, "AI_GATEWAY_BASE_URL"),
     ];
-    let mut urls = HashMap::new();
-    for (provider, name) in names {
-        let default = provider.default_base_url().map(ToOwned::to_owned);
-        urls.extend(vars.url(name)?.or(default).map(|url| (provider, url)));
+    let url = |(provider, name): (Provider, &str)| {
+        let given = vars.url(name).transpose();
+        let url = given.or_else(|| provider.default_base_url().map(|url| Ok(url.to_owned())))?;
+        Some(url.map(|url| (provider, url)))
+    };
+    all(names.into_iter().filter_map(url))
+}
+
+/// All of them, or all faults.
+fn all<T>(parts: impl Iterator<Item = Result<(Provider, T)>>) -> Result<HashMap<Provider, T>> {
+    let (mut good, mut faults) = (HashMap::new(), Vec::new());
+    for part in parts {
+        match part {
+            Ok((provider, value)) => drop(good.insert(provider, value)),
+            Err(ConfigError(more)) => faults.extend(more),
+        }
     }
-    Ok(urls)
+    if faults.is_empty() { Ok(good) } else { Err(ConfigError(faults)) }
 }
 
 pub(super) fn agents(vars: &Vars<'_>) -> Result<Vec<Agent>> {

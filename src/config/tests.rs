@@ -73,7 +73,10 @@ fn a_fault_names_its_setting_and_shows_no_secret() {
 #[test]
 fn all_faults_are_told_at_once_and_none_that_only_follows_from_another() {
     let pairs = [
+        ("GITHUB_URL", "ghes.test"),
         ("GITHUB_APP_ID", "my-app"),
+        ("GEMINI_BASE_URL", "ftp://x"),
+        ("AI_GATEWAY_BASE_URL", "ftp://x"),
         ("DATABASE_URL", "mysql://h/db"),
         ("AGENTS_FILE", "/does/not/exist.toml"),
         ("DEFAULT_AGENT", "ours"),
@@ -85,11 +88,14 @@ fn all_faults_are_told_at_once_and_none_that_only_follows_from_another() {
     let named: Vec<&str> = faults.iter().filter_map(|fault| fault.split([' ', ':']).next()).collect();
     let expected = [
         "DATABASE_URL",
+        "GITHUB_URL",
         "GITHUB_APP_ID",
         "GITHUB_APP_PRIVATE_KEY",
         "GITHUB_WEBHOOK_SECRET",
         "SANDBOX_VERCEL_TEAM_ID",
         "SANDBOX_VERCEL_PROJECT_ID",
+        "GEMINI_BASE_URL",
+        "AI_GATEWAY_BASE_URL",
         "AGENTS_FILE",
         "KEEP_LOGS",
         "KEEP_PAYLOADS",

@@ -60,7 +60,7 @@ async fn check_tells_each_thing_in_one_line() {
             world.github.deliver(&world.url, &format!("refused-{number}"), "ping", b"{}").await;
         }
         let (good, said) = world.run(&["check"]).await;
-        assert!(!good && said.contains("with status 401: GITHUB_WEBHOOK_SECRET is not"), "{said}");
+        assert!(!good && said.contains("the newest was answered 401: GITHUB_WEBHOOK_SECRET is not"), "{said}");
         world.set("PUBLIC_URL", "http://elsewhere.test");
         let (good, said) = world.run(&["check"]).await;
         assert!(!good && said.contains("set the App's webhook URL to http://elsewhere.test/webhooks/github"), "{said}");
