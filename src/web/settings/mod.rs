@@ -304,9 +304,13 @@ async fn exported(web: &Web, me: &Me) -> Result<serde_json::Value, StoreError> {
         .map(|line| serde_json::json!({ "at": line.at.rfc3339(), "did": line.action, "about": line.about }))
         .collect();
     let tasks = store.task_ids_of(me.person.id, 10_000).await?;
+    let installations: Vec<_> = me.person.installations.iter().map(|seen| &seen.account).collect();
+    let month = store.usage_of(me.person.id, web.app.clock.now().start_of_month()).await?;
+    let usage = serde_json::json!({ "tasks": month.tasks, "tokens_in": month.tokens_in, "tokens_out": month.tokens_out,
+        "sum": month.sum.to_string() });
     Ok(serde_json::json!({ "id": me.person.id.0, "login": me.person.login, "accounts": accounts,
         "preferences": me.person.preferences, "pushes_to_forks": store.push_permit(me.person.id).await?.is_some(), "keys": keys, "connectors": connectors, "sessions": sessions,
-        "audit": audit, "tasks": tasks }))
+        "audit": audit, "tasks": tasks, "installations": installations, "usage_this_month": usage }))
 }
 
 /// Deletes the person: accounts, keys, connectors, sessions, preferences.

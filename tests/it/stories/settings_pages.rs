@@ -234,6 +234,7 @@ async fn people_take_their_data_with_them_and_have_it_deleted() {
         assert_eq!(data["tasks"][0], task.0);
         assert_eq!(data["keys"][0]["provider"], "cursor");
         assert_eq!(data["accounts"][0]["email"], "maria@example.com");
+        assert!(data["installations"].is_array() && data["usage_this_month"]["tasks"] == 1, "{data}");
         assert!(!export.body.contains("key_of_maria"));
         let page = maria.get("/settings").await;
         let kept = maria.submit(&page, "/settings/delete", "", &[("login", "somebody")]).await;
