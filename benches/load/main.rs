@@ -25,8 +25,9 @@ use std::time::Duration;
 const CELL: Duration = Duration::from_secs(3);
 
 fn main() {
-    // `cargo bench -- running` measures that part alone.
-    let only = std::env::args().skip(1).find(|arg| !arg.starts_with("--"));
+    // `cargo bench -- running` measures that part alone, `cargo bench -- soak 10` a soak ten times as long.
+    let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with("--"));
+    let (only, length) = (args.next(), args.next().map_or(1, |length| length.parse().unwrap()));
     let wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -60,7 +61,7 @@ fn main() {
             running::measure().await;
         }
         if wanted("soak") {
-            soak::measure(&databases[0]).await;
+            soak::measure(&databases[0], length).await;
         }
     });
 }

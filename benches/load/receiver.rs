@@ -67,6 +67,8 @@ impl Server {
             .env("RUST_LOG", "error")
             .env("AGENTS_FILE", &agents)
             .env("MAX_MESSAGES_PER_DAY", "100000")
+            // As in the image.
+            .env("MALLOC_MMAP_THRESHOLD_", "65536")
             .current_dir(dir.path())
             .stdin(Stdio::null())
             .kill_on_drop(true)
