@@ -1,6 +1,7 @@
 //! The pages on which people link keys and connectors and say what they want of every task.
 
 use hireling::domain::ids::{InstallationId, UserId};
+use hireling::domain::person::SeenInstallation;
 
 use crate::support::vendor::{Reply, Vendor};
 use crate::support::visitor::Visitor;
@@ -223,18 +224,22 @@ async fn people_take_their_data_with_them_and_have_it_deleted() {
         let Some(world) = World::start(engine).await else { continue };
         let comment = world.comment(PERSON, "/agent ours fix it").await;
         world.ended(comment).await;
-        let task = world.last_task().await.id;
+        let task = world.last_task().await;
         let mut maria = Visitor::sign_in(&world, PERSON).await;
         let page = maria.get("/settings/keys").await;
         let fields = [("provider", "cursor"), ("key", "key_of_maria_herself")];
         maria.submit(&page, "/settings/keys", "", &fields).await;
+        let seen = SeenInstallation { id: InstallationId(5001), account: "acme".into(), is_organization: true };
+        let store = world.store().await;
+        store.store_installations(task.requester.id, &[seen]).await.unwrap();
+        store.close().await;
         let export = maria.get("/settings/export").await;
         let data: serde_json::Value = serde_json::from_str(&export.body).unwrap();
         assert_eq!(data["login"], PERSON);
-        assert_eq!(data["tasks"][0], task.0);
+        assert_eq!(data["tasks"][0], task.id.0);
         assert_eq!(data["keys"][0]["provider"], "cursor");
         assert_eq!(data["accounts"][0]["email"], "maria@example.com");
-        assert!(data["installations"].is_array() && data["usage_this_month"]["tasks"] == 1, "{data}");
+        assert!(data["installations"][0] == "acme" && data["usage_this_month"]["tasks"] == 1, "{data}");
         assert!(!export.body.contains("key_of_maria"));
         let page = maria.get("/settings").await;
         let kept = maria.submit(&page, "/settings/delete", "", &[("login", "somebody")]).await;
