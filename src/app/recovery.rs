@@ -11,7 +11,7 @@ use super::App;
 use crate::adapters::github::{Cursor, GitHubError};
 use crate::adapters::store::{Purpose, StoreError, Verdict};
 use crate::domain::ids::{InstallationId, Millis};
-use crate::domain::missed::{Attempt, KEPT, missed};
+use crate::domain::missed::{KEPT, Missing};
 
 /// GitHub's list is read this often.
 const EVERY: Duration = Duration::from_secs(180);
@@ -50,11 +50,16 @@ impl Hindrance {
             _ => (AFTER_TROUBLE * 2u32.saturating_pow(troubles.min(5))).min(EVERY),
         }
     }
+
+    fn is_passing(&self) -> bool {
+        matches!(self, Self::GitHub(error) if error.is_passing())
+    }
 }
 
 /// Reads the list and asks for what is missing, until told to stop.
 pub(super) async fn recover_all(app: Arc<App>, stop: CancellationToken) {
-    let mut turn = Turn { read_through: None, read_at: app.clock.now(), not_before: app.clock.now(), troubles: 0 };
+    let now = app.clock.now();
+    let mut turn = Turn { reading: None, read_through: None, read_at: now, not_before: now, troubles: 0 };
     while !stop.is_cancelled() {
         let next = tokio::select! {
             next = app.recover(&mut turn) => next,
@@ -69,6 +74,8 @@ pub(super) async fn recover_all(app: Arc<App>, stop: CancellationToken) {
 
 /// What one round leaves to the next.
 struct Turn {
+    /// One that GitHub broke off: it goes on where it was.
+    reading: Option<Reading>,
     read_through: Option<Millis>,
     /// When the list is read next.
     read_at: Millis,
@@ -76,6 +83,20 @@ struct Turn {
     not_before: Millis,
     /// Rounds in a row that GitHub or the database broke off.
     troubles: u32,
+}
+
+/// GitHub's list, on the way from its newest attempt back.
+struct Reading {
+    begun: Instant,
+    /// To here, by GitHub's clock.
+    since: Millis,
+    /// How far it was read before, as stored.
+    stored: Option<Millis>,
+    missing: Missing,
+    /// The page that comes next; `None`: the first.
+    cursor: Option<Cursor>,
+    /// Each page once: GitHub's links are not believed blindly.
+    seen: HashSet<Cursor>,
 }
 
 impl App {
@@ -102,7 +123,7 @@ impl App {
     async fn round(&self, turn: &mut Turn) -> Result<(), Hindrance> {
         let now = self.clock.now();
         if now >= turn.read_at {
-            self.read_back(&mut turn.read_through).await?;
+            self.read_back(turn).await?;
             turn.troubles = 0;
             // Several processes don't read at once.
             turn.read_at = now.after(EVERY.mul_f64(0.75 + self.clock.jitter() / 2.0));
@@ -111,56 +132,65 @@ impl App {
     }
 
     /// Finds what was missed since GitHub's list was read last.
-    async fn read_back(&self, read_through: &mut Option<Millis>) -> Result<(), Hindrance> {
-        // All of this is by GitHub's clock.
-        let (now, begun) = (self.github.now(), Instant::now());
-        // A time to come was noted by a clock that was wrong.
-        let stored = self.store.deliveries_read_through().await?.map(|at| at.min(now));
-        let begin = now.before(KEPT);
-        let since = (*read_through).max(stored).map_or(begin, |at| at.min(now).before(OVERLAP).max(begin));
-        let (attempts, whole) = self.attempts_since(since).await?;
+    async fn read_back(&self, turn: &mut Turn) -> Result<(), Hindrance> {
+        let mut reading = match turn.reading.take() {
+            Some(reading) => reading,
+            None => self.begin_reading(turn.read_through).await?,
+        };
+        let (before, whole) = (reading.seen.len(), self.read_pages(&mut reading).await);
         // At the start its clock may not have been known before.
-        let now = self.github.now().before(begun.elapsed());
-        let found = missed(&attempts);
-        let is_noted = stored.is_some_and(|at| now.since(at) < NOTE_EVERY);
-        if !found.is_empty() || !is_noted {
-            // Of a list that was not read to its end, what was found counts, and the rest is read again.
-            let through = if whole.is_ok() { now } else { stored.unwrap_or(begin) };
-            let new = self.store.note_missed(&found, through, self.clock.now()).await?;
+        let through = self.github.now().before(reading.begun.elapsed());
+        let found = reading.missing.list();
+        let is_noted = reading.stored.is_some_and(|at| through.since(at) < NOTE_EVERY);
+        if !found.is_empty() || (whole.is_ok() && !is_noted) {
+            // Of a list that was not read to its end, what was found counts, and the rest is still to be read.
+            let noted = if whole.is_ok() { through } else { reading.stored.unwrap_or(reading.since) };
+            let new = self.store.note_missed(&found, noted, self.clock.now()).await?;
             if new > 0 {
                 metrics::counter!("hireling_deliveries_missed_total").increment(new);
                 tracing::warn!(count = new, "deliveries were missed; GitHub is asked to send them again");
             }
         }
-        whole?;
-        *read_through = Some(now);
+        match whole {
+            Ok(()) => turn.read_through = Some(through),
+            Err(hindrance) => {
+                let is_limit = matches!(hindrance, Hindrance::GitHub(GitHubError::Limited { .. }));
+                // A page that does not come at all may never come: then the list is read anew.
+                if is_limit || (hindrance.is_passing() && reading.seen.len() > before) {
+                    turn.reading = Some(reading);
+                }
+                return Err(hindrance);
+            }
+        }
         Ok(())
     }
 
-    /// Attempts since a moment, and whether these are all. Each page once: GitHub's links are not believed blindly.
-    async fn attempts_since(&self, since: Millis) -> Result<(Vec<Attempt>, Result<(), Hindrance>), Hindrance> {
-        let mut attempts: Vec<Attempt> = Vec::new();
-        let mut seen: HashSet<Cursor> = HashSet::new();
-        let mut cursor = None;
-        for _ in 0..MAX_PAGES {
-            let (page, next) = match self.github.attempts(cursor.as_ref()).await {
-                Ok(found) => found,
-                Err(error) if attempts.is_empty() => return Err(error.into()),
-                Err(error) => return Ok((attempts, Err(error.into()))),
-            };
-            let is_past = page.iter().any(|attempt| attempt.sent_at < since);
-            attempts.extend(page.into_iter().filter(|attempt| attempt.sent_at >= since));
-            match next {
-                Some(next) if !is_past => {
-                    if !seen.insert(next.clone()) {
-                        return Ok((attempts, Err(Hindrance::Circle)));
-                    }
-                    cursor = Some(next);
-                }
-                _ => return Ok((attempts, Ok(()))),
+    async fn begin_reading(&self, read_through: Option<Millis>) -> Result<Reading, StoreError> {
+        // All of this is by GitHub's clock.
+        let (now, begun) = (self.github.now(), Instant::now());
+        // A time to come was noted by a clock that was wrong.
+        let stored = self.store.deliveries_read_through().await?.map(|at| at.min(now));
+        let begin = now.before(KEPT);
+        let since = read_through.max(stored).map_or(begin, |at| at.min(now).before(OVERLAP).max(begin));
+        let (missing, seen) = (Missing::default(), HashSet::new());
+        Ok(Reading { begun, since, stored, missing, cursor: None, seen })
+    }
+
+    /// Reads on to the end of what is asked for.
+    async fn read_pages(&self, reading: &mut Reading) -> Result<(), Hindrance> {
+        while reading.seen.len() < MAX_PAGES {
+            let (page, next) = self.github.attempts(reading.cursor.as_ref()).await?;
+            let is_past = page.iter().any(|attempt| attempt.sent_at < reading.since);
+            for attempt in page.into_iter().filter(|attempt| attempt.sent_at >= reading.since) {
+                reading.missing.add(attempt);
             }
+            let Some(next) = next.filter(|_| !is_past) else { return Ok(()) };
+            if !reading.seen.insert(next.clone()) {
+                return Err(Hindrance::Circle);
+            }
+            reading.cursor = Some(next);
         }
-        Ok((attempts, Err(Hindrance::TooLong)))
+        Err(Hindrance::TooLong)
     }
 
     async fn note_arrived(&self) -> Result<(), StoreError> {

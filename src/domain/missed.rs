@@ -1,6 +1,6 @@
 //! Deliveries that GitHub sent and nobody took: found in GitHub's own list of attempts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use super::ids::{DeliveryId, Millis};
@@ -18,25 +18,47 @@ pub struct Attempt {
     /// Of the answer; GitHub's own where there was none.
     pub status: u16,
     pub sent_at: Millis,
+    /// Not the first of its delivery.
+    pub is_again: bool,
 }
 
-/// The newest attempt of each delivery that none of these attempts brought, in the order they were first sent.
-pub fn missed(attempts: &[Attempt]) -> Vec<Attempt> {
-    let mut by_delivery: BTreeMap<&str, Vec<&Attempt>> = BTreeMap::new();
-    for attempt in attempts {
-        by_delivery.entry(&attempt.delivery.0).or_default().push(attempt);
+/// What a list of attempts, read newest first, shows of deliveries that nobody took. Of those that came, only what an
+/// older attempt could make look missed is remembered: a busy App has hundreds of thousands.
+#[derive(Debug, Default)]
+pub struct Missing {
+    missed: BTreeMap<DeliveryId, Missed>,
+    /// Came when they were sent again: their first attempts follow.
+    came: HashSet<DeliveryId>,
+}
+
+#[derive(Debug)]
+struct Missed {
+    newest: Attempt,
+    first_sent_at: Millis,
+}
+
+impl Missing {
+    /// The next older attempt.
+    pub fn add(&mut self, attempt: Attempt) {
+        if (200..300).contains(&attempt.status) {
+            self.missed.remove(&attempt.delivery);
+            if attempt.is_again {
+                self.came.insert(attempt.delivery);
+            }
+        } else if !self.came.contains(&attempt.delivery) {
+            let sent_at = attempt.sent_at;
+            let missed = self.missed.entry(attempt.delivery.clone());
+            let missed = missed.or_insert(Missed { newest: attempt, first_sent_at: sent_at });
+            missed.first_sent_at = missed.first_sent_at.min(sent_at);
+        }
     }
-    let mut missed: Vec<(Millis, Attempt)> = by_delivery
-        .into_values()
-        .filter(|attempts| attempts.iter().all(|attempt| !(200..300).contains(&attempt.status)))
-        .filter_map(|attempts| {
-            let first = attempts.iter().min_by_key(|attempt| (attempt.sent_at, attempt.number))?;
-            let newest = attempts.iter().max_by_key(|attempt| (attempt.sent_at, attempt.number))?;
-            Some((first.sent_at, (*newest).clone()))
-        })
-        .collect();
-    missed.sort_by_key(|(first, attempt)| (*first, attempt.number));
-    missed.into_iter().map(|(_, attempt)| attempt).collect()
+
+    /// The newest attempt of each missed delivery, in the order they were first sent.
+    pub fn list(&self) -> Vec<Attempt> {
+        let mut missed: Vec<&Missed> = self.missed.values().collect();
+        missed.sort_by_key(|one| (one.first_sent_at, one.newest.number));
+        missed.into_iter().map(|one| one.newest.clone()).collect()
+    }
 }
 
 #[cfg(test)]
@@ -44,22 +66,31 @@ mod tests {
     use super::*;
 
     fn attempt(number: i64, delivery: &str, status: u16, sent_at: i64) -> Attempt {
-        let event = "issue_comment".to_owned();
-        Attempt { number, delivery: DeliveryId(delivery.into()), event, status, sent_at: Millis(sent_at) }
+        let (delivery, event) = (DeliveryId(delivery.into()), "issue_comment".to_owned());
+        Attempt { number, delivery, event, status, sent_at: Millis(sent_at), is_again: false }
+    }
+
+    fn again(attempt: Attempt) -> Attempt {
+        Attempt { is_again: true, ..attempt }
     }
 
     #[test]
     fn a_delivery_is_missed_when_no_attempt_brought_it() {
         let large = (1 << 60) + 1;
-        let list = [
-            attempt(large + 9, "taken-later", 202, 90),
-            attempt(large + 5, "lost", 502, 50),
+        let mut missing = Missing::default();
+        for attempt in [
+            again(attempt(large + 9, "taken-later", 202, 90)),
+            again(attempt(large + 8, "taken-before", 500, 80)),
+            again(attempt(large + 5, "lost", 502, 50)),
             attempt(large + 4, "refused", 503, 40),
-            attempt(large + 3, "taken", 202, 30),
+            attempt(large + 3, "taken-before", 202, 30),
             attempt(large + 2, "taken-later", 502, 20),
             attempt(large + 1, "lost", 0, 10),
-        ];
-        let found: Vec<(i64, String)> = missed(&list).into_iter().map(|one| (one.number, one.delivery.0)).collect();
+        ] {
+            missing.add(attempt);
+        }
+        let found: Vec<(i64, String)> = missing.list().into_iter().map(|one| (one.number, one.delivery.0)).collect();
         assert_eq!(found, [(large + 5, "lost".to_owned()), (large + 4, "refused".to_owned())]);
+        assert_eq!(missing.came.len(), 1, "what came at once is not kept in mind");
     }
 }

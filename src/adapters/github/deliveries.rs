@@ -17,6 +17,8 @@ struct Listed {
     #[serde(default)]
     status_code: u16,
     event: String,
+    #[serde(default)]
+    redelivery: bool,
 }
 
 /// Where the next page of a list is, as GitHub says.
@@ -36,6 +38,7 @@ impl GitHub {
             // An attempt without a time is not passed over: it counts as of now.
             sent_at: Millis::parse_rfc3339(&one.delivered_at).unwrap_or_else(|| self.clock.now()),
             event: one.event,
+            is_again: one.redelivery,
         };
         let next = match answer.link.as_deref().and_then(next_link) {
             None => None,

@@ -136,6 +136,29 @@ async fn whatever_github_answers_meanwhile_on_postgres() {
     whatever_github_answers_meanwhile(Engine::Postgres).await;
 }
 
+/// A busy App has more attempts in its list than GitHub lets one read in a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_github_breaks_off_is_read_on_from_there() {
+    let mut world = Builder::new(Engine::Sqlite).behind_a_balancer().start().await.unwrap();
+    world.stop().await;
+    let (guids, issues) = sent_in_vain(&mut world, 250, 250).await;
+    let reads = async |world: &World| {
+        let calls = world.github.calls().await.into_iter();
+        let of_list = calls.filter(|call| call.path.starts_with("/app/hook/deliveries"));
+        of_list.take_while(|call| call.method == "GET").count()
+    };
+    let before = reads(&world).await;
+    let headers = vec![("retry-after", "1".to_owned())];
+    let body = "{\"message\":\"You have exceeded a secondary rate limit\"}".to_owned();
+    let kind = Kind::Answer { status: 403, headers, body };
+    world.github.set_delivery_faults(vec![Fault { call: 1, times: 2, when: When::Before, kind }]);
+    world.restart().await;
+    all_decided(&world, &guids).await;
+    assert_eq!(reads(&world).await - before, 3, "a page was read twice");
+    each_ran_once(&mut world, &issues).await;
+    world.finish().await;
+}
+
 /// What stops a command comes before it, for the command was missed (fault F41).
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_comes_after_its_cancel_is_stopped() {

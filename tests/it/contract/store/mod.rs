@@ -319,6 +319,7 @@ async fn what_was_missed_is_asked_for_as_long_as_github_has_it() {
             event: "issues".into(),
             status: 502,
             sent_at,
+            is_again: false,
         };
         store.note_missed(&[attempt(1, "one"), attempt(2, "two")], sent_at, sent_at).await.unwrap();
         let mut asked = Vec::new();
