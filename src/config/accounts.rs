@@ -47,11 +47,12 @@ pub(super) fn github(vars: &Vars<'_>) -> Result<GitHubConfig> {
 
 fn registration(vars: &Vars<'_>) -> Result<Registration> {
     each! {
-        app_id = app_id(vars);
-        private_keys = vars.required("GITHUB_APP_PRIVATE_KEY").and_then(|text| read::pem_keys(&text));
-        webhook_secrets = webhook_secrets(vars);
-        client = client(vars, "GITHUB_CLIENT_ID", "NEXT_PUBLIC_GITHUB_CLIENT_ID", "GITHUB_CLIENT_SECRET");
-        => Registration { app_id, private_keys, webhook_secrets, client }
+        Registration {
+            app_id = app_id(vars);
+            private_keys = vars.required("GITHUB_APP_PRIVATE_KEY").and_then(|text| read::pem_keys(&text));
+            webhook_secrets = webhook_secrets(vars);
+            client = client(vars, "GITHUB_CLIENT_ID", "NEXT_PUBLIC_GITHUB_CLIENT_ID", "GITHUB_CLIENT_SECRET");
+        }
     }
 }
 

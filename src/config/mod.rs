@@ -40,8 +40,11 @@ type Result<T> = std::result::Result<T, ConfigError>;
 
 /// Reads each part, whatever is wrong with the others, so that all faults are told at once.
 macro_rules! each {
+    ($made:ident { $($part:ident = $read:expr;)+ }) => {
+        each! { $($part = $read;)+ => $made { $($part),+ } }
+    };
     ($($part:ident = $read:expr;)+ => $made:expr) => {{
-        $(let $part = $read;)+
+        $(let $part: Result<_> = $read;)+
         let mut faults = Vec::new();
         $(faults.extend($part.as_ref().err().into_iter().flat_map(|error| error.0.clone()));)+
         match ($($part,)+) {
@@ -154,43 +157,35 @@ impl Config {
     pub fn from_source(source: &Source) -> Result<Self> {
         let vars = Vars::new(source);
         each! {
-            listen = listen(&vars);
-            public_url = vars.url("PUBLIC_URL");
-            database = database(&vars);
-            github = accounts::github(&vars);
-            vercel_signin = accounts::vercel_signin(&vars);
-            cookie_key = accounts::cookie_key(&vars);
-            analytics = accounts::analytics(&vars);
-            sandbox = sandbox(&vars);
-            encryption_keys = after(&database, |database| encryption_keys(&vars, database));
-            keys = keys(&vars);
-            base_urls = base_urls(&vars);
-            allowed_accounts = vars.list("ALLOWED_ACCOUNTS");
-            operator_key_accounts = vars.list("OPERATOR_KEY_ACCOUNTS");
-            agents = agents(&vars);
-            default_agent = after(&agents, |agents| default_agent(&vars, agents));
-            default_models = after(&agents, |agents| default_models(&vars, agents));
-            max_sandbox_duration = max_duration(&vars);
-            network = network(&vars);
-            review_aliases = vars.list("REVIEW_ALIASES");
-            max_messages_per_day = vars.number("MAX_MESSAGES_PER_DAY", 50, 1..=100_000);
-            cost_limits = cost_limits(&vars);
-            max_concurrent_tasks = vars.number("MAX_CONCURRENT_TASKS", 8, 1..=1_000);
-            retention = retention(&vars);
-            metrics = metrics(&vars);
-            client_ip_header = client_ip_header(&vars);
-            traces = vars.url("OTEL_EXPORTER_OTLP_ENDPOINT");
-            log = LogConfig::from_source(source);
-            => Self {
-                listen, public_url, database, github, vercel_signin, cookie_key, analytics, sandbox, encryption_keys,
-                encryption_key_file: vars.file_of("ENCRYPTION_KEY"),
-                keys, base_urls,
-                operator_key_accounts: operator_key_accounts.or_else(|| allowed_accounts.clone()),
-                allowed_accounts, default_agent, default_models, agents, max_sandbox_duration, network,
-                review_aliases: review_aliases.unwrap_or_default(),
-                max_messages_per_day, cost_limits,
-                max_concurrent_tasks: usize::try_from(max_concurrent_tasks).unwrap_or(8),
-                retention, metrics, client_ip_header, traces, log,
+            Config {
+                listen = listen(&vars);
+                public_url = vars.url("PUBLIC_URL");
+                database = database(&vars);
+                github = accounts::github(&vars);
+                vercel_signin = accounts::vercel_signin(&vars);
+                cookie_key = accounts::cookie_key(&vars);
+                analytics = accounts::analytics(&vars);
+                sandbox = sandbox(&vars);
+                encryption_keys = after(&database, |database| encryption_keys(&vars, database));
+                encryption_key_file = Ok(vars.file_of("ENCRYPTION_KEY"));
+                keys = keys(&vars);
+                base_urls = base_urls(&vars);
+                allowed_accounts = vars.list("ALLOWED_ACCOUNTS");
+                operator_key_accounts = after(&allowed_accounts, |allowed| operator_key_accounts(&vars, allowed));
+                agents = agents(&vars);
+                default_agent = after(&agents, |agents| default_agent(&vars, agents));
+                default_models = after(&agents, |agents| default_models(&vars, agents));
+                max_sandbox_duration = max_duration(&vars);
+                network = network(&vars);
+                review_aliases = vars.list("REVIEW_ALIASES").map(Option::unwrap_or_default);
+                max_messages_per_day = vars.number("MAX_MESSAGES_PER_DAY", 50, 1..=100_000);
+                cost_limits = cost_limits(&vars);
+                max_concurrent_tasks = vars.number("MAX_CONCURRENT_TASKS", 8, 1..=1_000);
+                retention = retention(&vars);
+                metrics = metrics(&vars);
+                client_ip_header = client_ip_header(&vars);
+                traces = vars.url("OTEL_EXPORTER_OTLP_ENDPOINT");
+                log = LogConfig::from_source(source);
             }
         }
     }
@@ -276,6 +271,11 @@ fn check_tls(name: &str, text: &str) -> Result<()> {
     }
 }
 
+/// Who may use the service may spend the operator's keys, where nothing else is said.
+fn operator_key_accounts(vars: &Vars<'_>, allowed: &Option<Vec<String>>) -> Result<Option<Vec<String>>> {
+    Ok(vars.list("OPERATOR_KEY_ACCOUNTS")?.or_else(|| allowed.clone()))
+}
+
 fn sandbox(vars: &Vars<'_>) -> Result<SandboxProvider> {
     let token = vars.text("SANDBOX_VERCEL_TOKEN")?;
     match (vars.text("SANDBOX_PROVIDER")?.as_deref(), token) {
@@ -336,11 +336,12 @@ fn retention(vars: &Vars<'_>) -> Result<Retention> {
     };
     let usual = Retention::default();
     each! {
-        logs = of("KEEP_LOGS", usual.logs, Duration::ZERO);
-        deliveries = of("KEEP_DELIVERIES", usual.deliveries, SHORTEST_FOR_DELIVERIES);
-        payloads = of("KEEP_PAYLOADS", usual.payloads, Duration::ZERO);
-        after_uninstall = of("KEEP_AFTER_UNINSTALL", usual.after_uninstall, Duration::ZERO);
-        => Retention { logs, deliveries, payloads, after_uninstall }
+        Retention {
+            logs = of("KEEP_LOGS", usual.logs, Duration::ZERO);
+            deliveries = of("KEEP_DELIVERIES", usual.deliveries, SHORTEST_FOR_DELIVERIES);
+            payloads = of("KEEP_PAYLOADS", usual.payloads, Duration::ZERO);
+            after_uninstall = of("KEEP_AFTER_UNINSTALL", usual.after_uninstall, Duration::ZERO);
+        }
     }
 }
 

@@ -81,10 +81,11 @@ pub(super) fn cost_limits(vars: &Vars<'_>) -> Result<CostLimits> {
         parse_cents(&text).map(|cents| Some(Usd::from_cents(cents))).ok_or_else(fault)
     };
     each! {
-        per_task = sum("MAX_COST_PER_TASK");
-        per_person = sum("MAX_COST_PER_PERSON");
-        per_repository = sum("MAX_COST_PER_REPOSITORY");
-        per_instance = sum("MAX_COST_PER_MONTH");
-        => CostLimits { per_task, per_person, per_repository, per_instance }
+        CostLimits {
+            per_task = sum("MAX_COST_PER_TASK");
+            per_person = sum("MAX_COST_PER_PERSON");
+            per_repository = sum("MAX_COST_PER_REPOSITORY");
+            per_instance = sum("MAX_COST_PER_MONTH");
+        }
     }
 }

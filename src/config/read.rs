@@ -1,8 +1,10 @@
 //! Where settings come from: the environment, `.env` below it, files named by `NAME_FILE`.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -109,7 +111,10 @@ impl<'a> Vars<'a> {
         self.text(name)?.ok_or_else(|| ConfigError::new(format!("{name} is missing")))
     }
 
-    pub(super) fn number(&self, name: &str, default: i64, range: RangeInclusive<i64>) -> Result<i64> {
+    pub(super) fn number<T>(&self, name: &str, default: T, range: RangeInclusive<T>) -> Result<T>
+    where
+        T: FromStr + PartialOrd + Display,
+    {
         let Some(text) = self.text(name)? else { return Ok(default) };
         text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
             ConfigError::new(format!(
