@@ -51,8 +51,13 @@ impl Hindrance {
         }
     }
 
-    fn is_passing(&self) -> bool {
-        matches!(self, Self::GitHub(error) if error.is_passing())
+    /// The list can go on where it was. A page that does not come at all may never come: then it is read anew.
+    fn leaves_the_cursor(&self, has_got_further: bool) -> bool {
+        match self {
+            Self::GitHub(GitHubError::Limited { .. }) => true,
+            Self::GitHub(error) => has_got_further && error.is_passing(),
+            _ => false,
+        }
     }
 }
 
@@ -137,30 +142,34 @@ impl App {
             Some(reading) => reading,
             None => self.begin_reading(turn.read_through).await?,
         };
-        let (before, whole) = (reading.seen.len(), self.read_pages(&mut reading).await);
+        let pages_before = reading.seen.len();
+        let whole = self.read_pages(&mut reading).await;
         // At the start its clock may not have been known before.
         let through = self.github.now().before(reading.begun.elapsed());
-        let found = reading.missing.list();
-        let is_noted = reading.stored.is_some_and(|at| through.since(at) < NOTE_EVERY);
-        if !found.is_empty() || (whole.is_ok() && !is_noted) {
-            // Of a list that was not read to its end, what was found counts, and the rest is still to be read.
-            let noted = if whole.is_ok() { through } else { reading.stored.unwrap_or(reading.since) };
-            let new = self.store.note_missed(&found, noted, self.clock.now()).await?;
-            if new > 0 {
-                metrics::counter!("hireling_deliveries_missed_total").increment(new);
-                tracing::warn!(count = new, "deliveries were missed; GitHub is asked to send them again");
-            }
-        }
-        match whole {
+        self.note_found(&reading, whole.is_ok().then_some(through)).await?;
+        match &whole {
             Ok(()) => turn.read_through = Some(through),
-            Err(hindrance) => {
-                let is_limit = matches!(hindrance, Hindrance::GitHub(GitHubError::Limited { .. }));
-                // A page that does not come at all may never come: then the list is read anew.
-                if is_limit || (hindrance.is_passing() && reading.seen.len() > before) {
-                    turn.reading = Some(reading);
-                }
-                return Err(hindrance);
+            Err(hindrance) if hindrance.leaves_the_cursor(reading.seen.len() > pages_before) => {
+                turn.reading = Some(reading);
             }
+            Err(_) => {}
+        }
+        whole
+    }
+
+    /// Stores what a reading shows, and to when it reached if it is at its end: of one that is not, what was found counts,
+    /// and the rest is still to be read.
+    async fn note_found(&self, reading: &Reading, through: Option<Millis>) -> Result<(), StoreError> {
+        let found = reading.missing.list();
+        let is_due = through.is_some_and(|now| reading.stored.is_none_or(|at| now.since(at) >= NOTE_EVERY));
+        if found.is_empty() && !is_due {
+            return Ok(());
+        }
+        let through = through.or(reading.stored).unwrap_or(reading.since);
+        let new = self.store.note_missed(&found, through, self.clock.now()).await?;
+        if new > 0 {
+            metrics::counter!("hireling_deliveries_missed_total").increment(new);
+            tracing::warn!(count = new, "deliveries were missed; GitHub is asked to send them again");
         }
         Ok(())
     }
