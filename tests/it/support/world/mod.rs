@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use hireling::config::{Config, Source};
 use hireling::demo::standin::{Fault, Kind, Standin, When};
+use hireling::domain::ids::TaskId;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -168,6 +169,15 @@ impl World {
             ] {
                 sqlx::query(sql).execute(&mut connection).await.unwrap();
             }
+        }
+    }
+
+    /// Of tasks whose workers are gone, while others live: a lease that a living one keeps does not run out.
+    pub async fn expire_leases(&self, tasks: &[TaskId]) {
+        let mut connection = postgres::connect(&self.database).await;
+        for task in tasks {
+            let sql = "UPDATE tasks SET lease_until = 0 WHERE id = $1 AND state = 'running'";
+            sqlx::query(sql).bind(&task.0).execute(&mut connection).await.unwrap();
         }
     }
 
