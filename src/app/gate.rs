@@ -1,5 +1,5 @@
-//! What stands before each write to GitHub: who has lost the right to a task or an effect writes nothing any more, and
-//! who stops begins nothing that is not over in a moment.
+//! What stands before each write to GitHub and each call of a sandbox: who has lost the right to a task or an effect
+//! writes nothing any more, and who stops begins nothing at GitHub that is not over in a moment.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -35,10 +35,15 @@ impl Gate {
         *self.valid_until.lock().unwrap_or_else(PoisonError::into_inner) = valid_until;
     }
 
+    /// Whether nobody else acts yet; a closed gate says nothing about that. Asked right before a call of a sandbox, which
+    /// another worker may use by now (fault F46).
+    pub(super) fn is_held(&self) -> bool {
+        Instant::now() < *self.valid_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Asked right before a write: the gate may have been closed, and the process frozen, since it went through (fault F46).
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        let valid_until = *self.valid_until.lock().unwrap_or_else(PoisonError::into_inner);
-        if Instant::now() < valid_until && !self.closed.is_cancelled() { Ok(()) } else { Err(StoreError::LeaseLost) }
+        if self.is_held() && !self.closed.is_cancelled() { Ok(()) } else { Err(StoreError::LeaseLost) }
     }
 
     /// Goes through, for as long as the answer is kept; for ever outside where the gate is closed: whoever closed it breaks
@@ -75,6 +80,15 @@ mod tests {
         assert!(gate.check().is_err(), "nor does who is inside begin anything more");
         drop(inside);
         assert!(tokio::time::timeout(TO_END / 2, closing).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn who_closes_it_has_the_right_still() {
+        let gate = Gate::until(Instant::now() + Duration::from_secs(60));
+        gate.close().await;
+        assert!(gate.is_held() && gate.check().is_err());
+        gate.extend(Instant::now());
+        assert!(!gate.is_held());
     }
 
     #[tokio::test]

@@ -1,10 +1,12 @@
 //! Claims tasks and holds their leases while they run. One dispatcher per process claims for all:
 //! on SQLite more claimers only hurt, on PostgreSQL every process has one.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +20,7 @@ use super::run_task::{Held, RunContext, effects_of_end, run};
 use super::signals::Topic;
 use crate::adapters::store::{Claimed, Lease, StoreError};
 use crate::domain::failure::{Failure, cancelled};
+use crate::domain::ids::TaskId;
 use crate::domain::run::{Ending, Run, Step};
 use crate::domain::task::Task;
 
@@ -25,13 +28,30 @@ const LEASE: Duration = Duration::from_secs(60);
 /// What an agent that is cancelled gets to stop.
 const TO_STOP: Duration = Duration::from_secs(8);
 const RENEW_EVERY: Duration = Duration::from_secs(15);
-/// A worker stops this long before its lease is over.
-const MARGIN: Duration = Duration::from_secs(5);
+/// A worker stops this long before its lease is over: GitHub ends each call after ten seconds, so whoever takes over sees
+/// what came of the last one.
+const MARGIN: Duration = Duration::from_secs(15);
+
+/// What this worker has in hands. A lease can run out without its holder noticing, when a clock is set or the process was
+/// frozen: then the same worker may claim the task again beside its own run.
+#[derive(Default)]
+struct Hands(HashMap<TaskId, Weak<Mutex<()>>>);
+
+impl Hands {
+    /// Locked by who runs the task.
+    fn of(&mut self, task: &TaskId) -> Arc<Mutex<()>> {
+        self.0.retain(|_, hand| hand.strong_count() > 0);
+        let hand = self.0.get(task).and_then(Weak::upgrade).unwrap_or_default();
+        self.0.insert(task.clone(), Arc::downgrade(&hand));
+        hand
+    }
+}
 
 /// Claims and runs tasks until told to stop; then hands running ones back and returns.
 pub(super) async fn work(app: Arc<App>, stop: CancellationToken) {
     let owner = app.clock.new_id();
     let running = TaskTracker::new();
+    let mut hands = Hands::default();
     while !stop.is_cancelled() {
         // A stop in the middle of a row of claims ends it: what is handed back is for the next process.
         while running.len() < app.settings.max_concurrent && !stop.is_cancelled() {
@@ -39,7 +59,8 @@ pub(super) async fn work(app: Arc<App>, stop: CancellationToken) {
                 Ok(Some((claimed, until))) => {
                     let span = tracing::info_span!("task", task.id = %claimed.task.id, repo = %claimed.task.thread.name,
                         issue = %claimed.task.thread.issue, delivery.id = %claimed.task.delivery);
-                    running.spawn(hold(Arc::clone(&app), (claimed, until), stop.clone()).instrument(span));
+                    let hand = hands.of(&claimed.task.id);
+                    running.spawn(hold(Arc::clone(&app), (claimed, until), hand, stop.clone()).instrument(span));
                 }
                 Ok(None) => break,
                 Err(error) => {
@@ -82,9 +103,13 @@ enum Interruption {
 
 /// Runs a claimed task and keeps its lease. What is needed at its ends only is boxed: a thousand of
 /// these wait at once.
-async fn hold(app: Arc<App>, (claimed, until): (Claimed, Instant), stop: CancellationToken) {
+async fn hold(app: Arc<App>, (claimed, until): (Claimed, Instant), hand: Arc<Mutex<()>>, stop: CancellationToken) {
     let Claimed { task, lease } = claimed;
     tracing::info!(agent = %task.agent, requester = %task.requester.login, "claimed");
+    let Ok(_in_hand) = tokio::time::timeout_at(until, hand.lock()).await else {
+        tracing::warn!(task.id = %task.id, "a former run of this task does not end");
+        return;
+    };
     let (cancel, cancelled_by) = tokio::sync::watch::channel(None);
     let gate = Gate::until(until);
     let held = Held { lease: lease.clone(), gate: gate.clone(), cancelled: cancelled_by };
@@ -119,12 +144,11 @@ async fn hold(app: Arc<App>, (claimed, until): (Claimed, Instant), stop: Cancell
         }
         interruption = watch(&app, (&task, &lease, &gate, until), &stop, step, &cancel) => interruption,
     };
+    if matches!(interruption, Interruption::LeaseLost) {
+        gate.extend(Instant::now());
+    }
     // Whoever goes on, and the end itself, look for what this run made. What GitHub is still at shows after a while.
-    let settling = match interruption {
-        Interruption::LeaseLost => Duration::ZERO,
-        _ if gate.close().await => Duration::ZERO,
-        _ => SETTLING,
-    };
+    let settling = if gate.close().await { Duration::ZERO } else { SETTLING };
     work.abort();
     let _ = work.await;
     Box::pin(let_go(&app, &lease, interruption, (settling, &stop))).await;
@@ -138,12 +162,12 @@ async fn let_go(
     interruption: Interruption,
     (settling, stop): (Duration, &CancellationToken),
 ) {
+    let settled = async { stop.run_until_cancelled(tokio::time::sleep(settling)).await.is_some() };
     match interruption {
         Interruption::Stopping => hand_back(app, lease, settling).await,
         Interruption::CancelledBy(login) => {
-            tokio::select! {
-                () = tokio::time::sleep(settling) => {}
-                () = stop.cancelled() => return hand_back(app, lease, settling).await,
+            if !settled.await {
+                return hand_back(app, lease, settling).await;
             }
             if let Err(error) = end_without_run(app, lease, cancelled(&login)).await {
                 tracing::warn!(
@@ -152,7 +176,11 @@ async fn let_go(
                 );
             }
         }
-        Interruption::LeaseLost => tracing::warn!("the lease was lost; another worker has the task"),
+        Interruption::LeaseLost => {
+            tracing::warn!("the lease was lost; whoever claims the task has it");
+            // It may be this worker.
+            settled.await;
+        }
     }
 }
 
@@ -270,5 +298,22 @@ async fn unreadable(app: &Arc<App>, lease: &Lease, task: &Task, error: &StoreErr
             tracing::warn!(task.id = %task.id, error = error as &dyn std::error::Error, "a task cannot be taken up now");
             let _ = app.store.hand_back(lease, Duration::ZERO).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_claimed_again_waits_for_its_run_and_no_other_does() {
+        let mut hands = Hands::default();
+        let (one, other) = (TaskId("one".to_owned()), TaskId("other".to_owned()));
+        let first = hands.of(&one).lock_owned().await;
+        assert!(hands.of(&one).try_lock().is_err());
+        assert!(hands.of(&other).try_lock().is_ok());
+        drop(first);
+        assert!(hands.of(&one).try_lock().is_ok());
+        assert_eq!(hands.0.len(), 1, "what is over is forgotten");
     }
 }

@@ -81,7 +81,7 @@ pub(super) async fn follow(
                 Some(Ok(piece)) => {
                     reader.take(&piece);
                     if reader.gives_up() {
-                        stop(ctx, sandbox, command).await;
+                        stop(ctx, sandbox, command).await?;
                     }
                     if reader.is_full() {
                         reader.flush(ctx).await?;
@@ -99,7 +99,7 @@ pub(super) async fn follow(
             Ok(by) = wanted_by(&mut cancelled), if ctx.run.facts.cancelled_by.is_none() => {
                 ctx.run.facts.cancelled_by = Some(by);
                 ctx.record(&[]).await?;
-                stop(ctx, sandbox, command).await;
+                stop(ctx, sandbox, command).await?;
             }
             _ = flush.tick(), if !reader.is_idle(ctx) => {
                 reader.flush(ctx).await?;
@@ -156,11 +156,13 @@ fn after_unreadable_output(error: &SandboxError) -> Stop {
 }
 
 /// Ends an agent that waits in vain, or that somebody stops. Where that fails, its time limit ends it.
-async fn stop(ctx: &RunContext, sandbox: &SandboxId, command: &CommandId) {
+async fn stop(ctx: &RunContext, sandbox: &SandboxId, command: &CommandId) -> Result<(), Stop> {
+    ctx.still_held()?;
     tracing::info!("the agent is stopped");
     if let Err(error) = ctx.app.sandbox.kill(sandbox, command).await {
         tracing::warn!(error = %ctx.redacted(&error.to_string()), "the agent was not stopped");
     }
+    Ok(())
 }
 
 /// Cuts bytes into lines, lines into events, events into log lines.

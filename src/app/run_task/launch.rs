@@ -58,7 +58,9 @@ pub(super) async fn start_once(
         if let Some(found) = ctx.app.sandbox.find(sandbox, &spec.name).await? {
             return Ok(found);
         }
+        ctx.still_held()?;
         ctx.app.sandbox.write_file(sandbox, prompt_file, prompt.as_bytes()).await?;
+        ctx.still_held()?;
         Ok(ctx.app.sandbox.start(sandbox, spec).await?)
     })
     .await

@@ -118,11 +118,15 @@ pub(crate) fn retry_wait(tries: u32, clock: &dyn Clock) -> Duration {
     base.mul_f64(0.5 + clock.jitter() / 2.0)
 }
 
-/// Whose request to wait is heeded.
+/// Who is called, and so what is minded before.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Minds {
+enum Callee {
+    /// Its request to wait is heeded, and the gate passed.
     GitHub,
-    Nobody,
+    /// It does not live longer because GitHub asks to wait. The lease has to be ours still.
+    Sandbox,
+    /// It knows by itself who holds the lease.
+    Store,
 }
 
 /// What to do after an error.
@@ -141,33 +145,36 @@ impl RunContext {
         F: FnMut(u32) -> Fut,
         Fut: Future<Output = Result<T, CallError>> + 'a,
     {
-        self.again_and_again(limit, Minds::GitHub, operation).await
+        self.again_and_again(limit, Callee::GitHub, operation).await
     }
 
-    /// As `patiently`, for calls that have nothing to do with GitHub: a sandbox does not live longer
-    /// because GitHub asks to wait.
+    /// As `patiently`, for calls of the sandbox.
     pub(super) async fn patiently_in_sandbox<'a, T, F, Fut>(&'a self, mut operation: F) -> Result<T, Stop>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, CallError>> + 'a,
     {
-        self.again_and_again(BEFORE_WORK, Minds::Nobody, |_| operation()).await
+        self.again_and_again(BEFORE_WORK, Callee::Sandbox, |_| operation()).await
     }
 
-    /// As `patiently`, for calls of the database alone: a sandbox does not live longer because GitHub asks
-    /// to wait.
+    /// As `patiently`, for calls of the database alone.
     pub(super) async fn patiently_in_store<'a, T, F, Fut>(&'a self, operation: F) -> Result<T, Stop>
     where
         F: FnMut(u32) -> Fut,
         Fut: Future<Output = Result<T, CallError>> + 'a,
     {
-        self.again_and_again(FOR_RESULTS, Minds::Nobody, operation).await
+        self.again_and_again(FOR_RESULTS, Callee::Store, operation).await
+    }
+
+    /// Right before a call of the sandbox: the process may have been frozen since it was decided on.
+    pub(super) fn still_held(&self) -> Result<(), Stop> {
+        if self.gate.is_held() { Ok(()) } else { Err(Stop::Lost) }
     }
 
     async fn again_and_again<'a, T, F, Fut>(
         &'a self,
         limit: Duration,
-        minds: Minds,
+        callee: Callee,
         mut operation: F,
     ) -> Result<T, Stop>
     where
@@ -180,13 +187,14 @@ impl RunContext {
         let mut same_kind = 0;
         let mut last_kind = None;
         loop {
-            if minds == Minds::GitHub {
+            if callee == Callee::GitHub {
                 self.wait_for_installation().await?;
             }
             // What is begun here may end: a stop waits for it.
-            let inside = match minds {
-                Minds::GitHub => Some(self.gate.enter().await.map_err(|_| Stop::Lost)?),
-                Minds::Nobody => None,
+            let inside = match callee {
+                Callee::GitHub => Some(self.gate.enter().await.map_err(|_| Stop::Lost)?),
+                Callee::Sandbox => self.still_held().map(|()| None)?,
+                Callee::Store => None,
             };
             let error = match operation(tries).await {
                 Ok(value) => return Ok(value),

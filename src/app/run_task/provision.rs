@@ -103,6 +103,7 @@ pub(super) fn network(ctx: &RunContext) -> Result<Network, Stop> {
 
 /// Waits for a free place, and says so.
 async fn create(ctx: &mut RunContext, spec: &SandboxSpec) -> Result<Created, Stop> {
+    ctx.still_held()?;
     match ctx.app.sandbox.create(spec).await {
         Ok(created) => return Ok(created),
         Err(SandboxError::Busy { message, .. }) => {

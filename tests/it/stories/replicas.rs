@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hireling::demo::standin::{Fault, Kind, When};
+use hireling::demo::standin::{Fault, FaultOf, Kind, When};
 use nix::sys::signal::Signal;
 
 use super::clocks::wrong_clock;
@@ -77,6 +77,33 @@ async fn forty_tasks_run_once_each_though_a_worker_is_killed_and_one_sleeps() {
         assert_eq!(world.branches().await.len(), 1);
     }
     assert!(world.replicas.iter().any(|replica| claimed(&replica.log()) > 10), "the third worker took over");
+    world.finish().await;
+}
+
+/// As when the database's clock is set: the run learns of it with its next renewal only, and its own worker is the first to
+/// claim the task again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_lease_ran_out_unnoticed_is_not_run_twice_at_once() {
+    let Some(world) = Builder::new(Engine::Postgres).agent("ours", SLOW).start().await else { return };
+    // Longer than it takes to claim the task again.
+    let kind = Kind::Late(Duration::from_secs(20));
+    world.github.set_fault_of(FaultOf { method: "POST", path_end: "/comments", kind });
+    let comment = world.comment(PERSON, "/agent ours").await;
+    world.github.held().await;
+    let task = world.last_task().await.id;
+    world
+        .until("the task is claimed again", async |world| {
+            world.expire_leases(std::slice::from_ref(&task)).await;
+            (claimed(&world.log()) > 1).then_some(())
+        })
+        .await;
+    assert_eq!(world.ended(comment).await, "rocket", "{}", world.account().await);
+    world.github.caught_up().await;
+    world.settled().await;
+    world.only_answer().await;
+    assert_eq!((world.pulls().await.len(), world.branches().await.len()), (1, 1));
+    let log = world.log_of(&task).await;
+    assert_eq!(log.matches("I begin").count(), 1, "{log}");
     world.finish().await;
 }
 
