@@ -13,6 +13,32 @@ const POLL: Duration = Duration::from_millis(50);
 /// How WebDriver names an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
+/// With its port. `None`: it is not installed.
+async fn start_driver() -> Option<(Child, String)> {
+    let mut told = Vec::new();
+    // It takes a free port of IPv6, and ends where somebody has the same of IPv4.
+    for _ in 0..10 {
+        let driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn();
+        let mut driver = driver.ok()?;
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if let Some((_, port)) = line.split_once("started successfully on port ") {
+                // What it says further is read, so that it can go on saying it.
+                tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+                return Some((driver, port.trim_end_matches('.').to_owned()));
+            }
+            told.push(line);
+        }
+    }
+    panic!("chromedriver does not start: {told:?}");
+}
+
 pub struct Chromium {
     http: reqwest::Client,
     session: String,
@@ -24,26 +50,10 @@ pub struct Chromium {
 impl Chromium {
     /// `None`: there is no browser here, and that was said.
     pub async fn start() -> Option<Self> {
-        let driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn();
-        let Ok(mut driver) = driver else {
+        let Some((driver, port)) = start_driver().await else {
             super::skipped("pages in a browser, because chromedriver is not installed (./tests/run sees to it)");
             return None;
         };
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = loop {
-            let line = lines.next_line().await.unwrap().expect("chromedriver tells its port");
-            if let Some((_, port)) = line.split_once("started successfully on port ") {
-                break port.trim_end_matches('.').to_owned();
-            }
-        };
-        // What it says further is read, so that it can go on saying it.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let profile = tempfile::tempdir().unwrap();
         let args = [
             "--headless=new".to_owned(),
