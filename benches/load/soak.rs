@@ -3,7 +3,7 @@
 //! Both come at an even pace that the machine bears with room to spare, and a delivery's time counts from when it was
 //! due: at full load, the slowest answers tell how two cores are shared with Git and the agents, not how the service ages.
 //! What the machine does meanwhile shows by turns at a process that was started for the tenth and gets the same deliveries,
-//! but no tasks.
+//! but no tasks. `TMPDIR` in memory leaves out how a file system ages under the sandboxes of this machine.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
