@@ -1,5 +1,5 @@
-//! What stands before each write to GitHub and each call of a sandbox: who has lost the right to a task or an effect
-//! writes nothing any more, and who stops begins nothing at GitHub that is not over in a moment.
+//! What stands before each write to GitHub and into a sandbox: who has lost the right to a task or an effect writes nothing
+//! any more, and who stops begins nothing at GitHub that is not over in a moment.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

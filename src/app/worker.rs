@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,6 +28,8 @@ const LEASE: Duration = Duration::from_secs(60);
 /// What an agent that is cancelled gets to stop.
 const TO_STOP: Duration = Duration::from_secs(8);
 const RENEW_EVERY: Duration = Duration::from_secs(15);
+/// … after a try that failed: a database that is away for half a minute breaks nothing off.
+const RENEW_AGAIN: Duration = Duration::from_secs(2);
 /// A worker stops this long before its lease is over: GitHub ends each call after ten seconds, so whoever takes over sees
 /// what came of the last one.
 const MARGIN: Duration = Duration::from_secs(15);
@@ -106,10 +108,7 @@ enum Interruption {
 async fn hold(app: Arc<App>, (claimed, until): (Claimed, Instant), hand: Arc<Mutex<()>>, stop: CancellationToken) {
     let Claimed { task, lease } = claimed;
     tracing::info!(agent = %task.agent, requester = %task.requester.login, "claimed");
-    let Ok(_in_hand) = tokio::time::timeout_at(until, hand.lock()).await else {
-        tracing::warn!(task.id = %task.id, "a former run of this task does not end");
-        return;
-    };
+    let Some(_in_hand) = Box::pin(take_in_hand(&app, &lease, (hand, until), &stop)).await else { return };
     let (cancel, cancelled_by) = tokio::sync::watch::channel(None);
     let gate = Gate::until(until);
     let held = Held { lease: lease.clone(), gate: gate.clone(), cancelled: cancelled_by };
@@ -155,6 +154,29 @@ async fn hold(app: Arc<App>, (claimed, until): (Claimed, Instant), hand: Arc<Mut
     app.signals.announce(Topic::Tasks);
 }
 
+/// Waits until a former run of the task in this worker is over. `None`: it is not now, and who takes the task next will wait.
+async fn take_in_hand(
+    app: &App,
+    lease: &Lease,
+    (hand, until): (Arc<Mutex<()>>, Instant),
+    stop: &CancellationToken,
+) -> Option<OwnedMutexGuard<()>> {
+    if let Ok(free) = Arc::clone(&hand).try_lock_owned() {
+        return Some(free);
+    }
+    tokio::select! {
+        biased;
+        // The former run is broken off by this, too, and what it was at GitHub with shows after a while.
+        () = stop.cancelled() => {
+            hand_back(app, lease, SETTLING).await;
+            None
+        }
+        taken = tokio::time::timeout_at(until, hand.lock_owned()) => {
+            taken.inspect_err(|_| tracing::warn!("a former run of this task does not end")).ok()
+        }
+    }
+}
+
 /// What becomes of a task whose run was broken off. `settling`: how long nobody must look at GitHub.
 async fn let_go(
     app: &Arc<App>,
@@ -162,7 +184,8 @@ async fn let_go(
     interruption: Interruption,
     (settling, stop): (Duration, &CancellationToken),
 ) {
-    let settled = async { stop.run_until_cancelled(tokio::time::sleep(settling)).await.is_some() };
+    let settled =
+        async { settling.is_zero() || stop.run_until_cancelled(tokio::time::sleep(settling)).await.is_some() };
     match interruption {
         Interruption::Stopping => hand_back(app, lease, settling).await,
         Interruption::CancelledBy(login) => {
@@ -214,10 +237,11 @@ async fn watch(
         // From before the asking, as at the claim.
         let asked_at = Instant::now();
         let renewed = tokio::select! {
-            renewed = tokio::time::timeout_at(valid_until, app.store.renew(lease, LEASE)) => renewed,
+            renewed = tokio::time::timeout_at(valid_until, app.in_time(app.store.renew(lease, LEASE))) => renewed,
             () = stop.cancelled() => return Interruption::Stopping,
         };
         let Ok(renewed) = renewed else { return Interruption::LeaseLost };
+        let mut pause = RENEW_EVERY;
         match renewed {
             Ok(by) => {
                 valid_until = asked_at + LEASE - MARGIN;
@@ -241,10 +265,13 @@ async fn watch(
                 }
             }
             Err(StoreError::LeaseLost) => return Interruption::LeaseLost,
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "a lease could not be renewed"),
+            Err(error) => {
+                pause = RENEW_AGAIN;
+                tracing::warn!(error = &error as &dyn std::error::Error, "a lease could not be renewed");
+            }
         }
         tokio::select! {
-            () = tokio::time::sleep(RENEW_EVERY) => {}
+            () = tokio::time::sleep(pause) => {}
             () = tokio::time::sleep_until(break_off_at.unwrap_or(valid_until)),
                 if break_off_at.is_some_and(|at| at > Instant::now()) => {}
             () = tokio::time::sleep_until(valid_until) => return Interruption::LeaseLost,

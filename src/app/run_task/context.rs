@@ -31,7 +31,7 @@ use crate::domain::task::Task;
 #[derive(Debug)]
 pub struct Held {
     pub lease: Lease,
-    /// Before each write to GitHub and each call of the sandbox.
+    /// Before each write to GitHub and into the sandbox.
     pub gate: Gate,
     /// Who wants the agent stopped, once somebody does.
     pub cancelled: watch::Receiver<Option<String>>,

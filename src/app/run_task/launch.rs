@@ -60,7 +60,8 @@ pub(super) async fn start_once(
         }
         ctx.still_held()?;
         ctx.app.sandbox.write_file(sandbox, prompt_file, prompt.as_bytes()).await?;
-        ctx.still_held()?;
+        // A stop waits for what begins here: whoever goes on has to find it.
+        let _inside = ctx.gate.enter().await?;
         Ok(ctx.app.sandbox.start(sandbox, spec).await?)
     })
     .await
@@ -81,6 +82,7 @@ async fn time_limit(ctx: &mut RunContext, sandbox: &SandboxId) -> Result<Duratio
     if let (Some(left), Some(lifetime)) = (left(ctx), lifetime(ctx)) {
         let wanted = asked.saturating_sub(left).min(ctx.app.settings.max_duration.saturating_sub(lifetime));
         if wanted >= WORTH_ASKING {
+            ctx.still_held()?;
             match ctx.app.sandbox.extend(sandbox, wanted).await {
                 Ok(ends_at) => {
                     ctx.run.facts.sandbox_ends_at = ends_at;

@@ -123,7 +123,7 @@ pub(crate) fn retry_wait(tries: u32, clock: &dyn Clock) -> Duration {
 enum Callee {
     /// Its request to wait is heeded, and the gate passed.
     GitHub,
-    /// It does not live longer because GitHub asks to wait. The lease has to be ours still.
+    /// The lease has to be ours still. GitHub's waits are not kept: a sandbox's life goes on meanwhile.
     Sandbox,
     /// It knows by itself who holds the lease.
     Store,

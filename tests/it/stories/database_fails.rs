@@ -74,6 +74,23 @@ async fn a_database_that_stops_loses_nothing() {
     world.finish_after_trouble().await;
 }
 
+/// A lease is renewed in time though more than half of it passes in vain.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_for_half_a_minute_ends_no_run() {
+    let builder = Builder::new(Engine::Postgres).behind_a_balancer().agent("ours", PATIENT);
+    let Some(world) = builder.with_a_cuttable_database().start().await else { return };
+    let scratch = at_work(&world).await;
+    let way = world.database_way.as_ref().unwrap();
+    way.cut();
+    world.until("the lease is soon over", async |world| (world.lease_left().await < 25_000).then_some(())).await;
+    way.mend(&world.database);
+    ready_again(&world).await;
+    goes_on(&world, &scratch).await;
+    assert!(world.log().contains("a lease could not be renewed"), "{}", world.log());
+    assert!(!world.log().contains("the lease was lost"), "{}", world.log());
+    world.finish_after_trouble().await;
+}
+
 async fn decided(world: &World, guid: &str) {
     let store = world.store().await;
     let id = DeliveryId(guid.to_owned());

@@ -107,6 +107,47 @@ async fn a_task_whose_lease_ran_out_unnoticed_is_not_run_twice_at_once() {
     world.finish().await;
 }
 
+/// What it waited for comes when others have done its work, and ended the sandboxes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_slept_through_its_leases_makes_no_sandbox() {
+    let builder = Builder::new(Engine::Postgres).on_vercel().await.behind_a_balancer();
+    let Some(mut world) = builder.setting("MAX_CONCURRENT_TASKS", "20").only("web").start().await else { return };
+    world.vercel().set(|knobs| knobs.max_running = 0);
+    world.add_replica(&["--only", "worker"]).await;
+    for _ in 0..10 {
+        world.next_issue().await;
+        world.comment(PERSON, "/agent ours").await;
+    }
+    world
+        .until("all wait for a place", async |world| {
+            let mut waiting = 0;
+            for task in world.tasks().await {
+                waiting += world.log_of(&task.id).await.matches("Waiting for a free sandbox").count();
+            }
+            (waiting == 10).then_some(())
+        })
+        .await;
+    let sleeper = world.replicas.remove(0);
+    sleeper.signal(Signal::SIGSTOP);
+    world.vercel().set(|knobs| knobs.max_running = 20);
+    world.add_replica(&["--only", "worker"]).await;
+    world.until("the leases are over", async |world| (claimed(&world.replicas[0].log()) == 10).then_some(())).await;
+    world.settled().await;
+    world.sandboxes_deleted().await;
+    sleeper.signal(Signal::SIGCONT);
+    world
+        .until("the sleeper has noticed", async |_| {
+            let log = sleeper.log();
+            let lost = log.matches("the lease was lost").count() + log.matches("was left to another worker").count();
+            (lost == 10).then_some(())
+        })
+        .await;
+    sleeper.stop().await;
+    assert_eq!(world.vercel().lives().await.len(), 10, "one sandbox each");
+    assert!(world.tasks().await.iter().all(|task| task.state.name() == "succeeded"));
+    world.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn installations_take_turns() {
     // One account has a backlog; another one's single task doesn't wait behind it.

@@ -181,6 +181,13 @@ impl World {
         }
     }
 
+    /// Milliseconds until the only lease is over, by PostgreSQL's clock.
+    pub async fn lease_left(&self) -> i64 {
+        let mut connection = postgres::connect(&self.database).await;
+        let sql = "SELECT lease_until - (extract(epoch from clock_timestamp()) * 1000)::bigint FROM tasks WHERE state = 'running'";
+        sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+    }
+
     /// A command during which the service dies at the n-th call of GitHub, and comes back. Gives its comment; `None`: it
     /// was done before that many calls.
     pub async fn dies_at(&mut self, call: usize, when: When, command: &str) -> Option<i64> {
