@@ -2,14 +2,9 @@
 
 use std::collections::HashSet;
 
-use flate2::Compression;
-use flate2::read::DeflateDecoder;
-use flate2::write::DeflateEncoder;
-use std::io::{Read as _, Write as _};
-
 use super::outbox::promise_in;
 use super::rows::row;
-use super::{Result, Store, StoreError, in_tx, lists, read, write};
+use super::{Result, Store, StoreError, in_tx, lists, packing, read, write};
 use crate::domain::decision::{DecisionCode, LedgerLine};
 use crate::domain::effect::Effect;
 use crate::domain::ids::{DeliveryId, IssueNumber, Millis, RepositoryId};
@@ -45,12 +40,8 @@ pub struct KeptDelivery {
 }
 
 impl KeptDelivery {
-    /// Packing costs a fraction of what writing the plain body costs.
     pub fn pack(body: &[u8]) -> Vec<u8> {
-        let mut packer = DeflateEncoder::new(Vec::with_capacity(body.len() / 4 + 64), Compression::fast());
-        // Writing into memory does not fail.
-        let _ = packer.write_all(body);
-        packer.finish().unwrap_or_default()
+        packing::pack(body)
     }
 }
 
@@ -133,10 +124,7 @@ pub(super) use decide_in;
 
 pub(super) fn unpack(packed: Option<&[u8]>, guid: &str) -> Result<Vec<u8>> {
     let corrupt = || StoreError::Corrupt { table: "deliveries", column: "body", id: guid.to_owned() };
-    let mut body = Vec::new();
-    let reader = DeflateDecoder::new(packed.ok_or_else(corrupt)?);
-    reader.take(MAX_BODY_BYTES).read_to_end(&mut body).map_err(|_| corrupt())?;
-    Ok(body)
+    packing::unpack(packed.ok_or_else(corrupt)?, MAX_BODY_BYTES).map_err(|_| corrupt())
 }
 
 /// Whether a statement that adds so many rows stays prepared. Each count is a statement of its own, of about half a kilobyte

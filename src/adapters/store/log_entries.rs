@@ -1,14 +1,9 @@
 //! The log of a task: chunks of lines, one row each, appended only by who holds the lease.
 
-use std::io::{Read as _, Write as _};
-
-use flate2::Compression;
-use flate2::read::DeflateDecoder;
-use flate2::write::DeflateEncoder;
 use serde::{Deserialize, Serialize};
 
 use super::rows::{row, to_json};
-use super::{Lease, Result, Store, StoreError, in_tx, lists, read};
+use super::{Lease, Result, Store, StoreError, in_tx, lists, packing, read};
 use crate::domain::ids::{Millis, RunId, TaskId};
 use crate::domain::log_entry::{Kind, Line, LogEntry};
 use crate::domain::run::{LogPosition, Run};
@@ -18,7 +13,7 @@ const MAX_CHUNK_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Lines can be long: what is read at once ends here, after the chunk that is begun.
 pub(super) const MAX_READ_BYTES: usize = 1024 * 1024;
-/// Setting a packer up costs more than it saves on less than this.
+/// Packing costs more than it saves on less than this.
 const WORTH_PACKING: usize = 1024;
 
 row!(ChunkRow { seq: i64, at: i64, body: Vec<u8> });
@@ -42,16 +37,12 @@ fn pack(lines: &[Line]) -> Vec<u8> {
     if json.len() <= WORTH_PACKING {
         return as_it_is(json.as_bytes());
     }
-    let mut packer = DeflateEncoder::new(Vec::with_capacity(json.len() / 3 + 32), Compression::fast());
-    let _ = packer.write_all(json.as_bytes());
-    packer.finish().unwrap_or_default()
+    packing::pack(json.as_bytes())
 }
 
 pub(super) fn unpack(row: &ChunkRow, task: &TaskId) -> Result<Vec<LogEntry>> {
     let corrupt = || StoreError::Corrupt { table: "log_entries", column: "body", id: format!("{task}:{}", row.seq) };
-    let mut json = Vec::new();
-    let mut reader = DeflateDecoder::new(row.body.as_slice()).take(MAX_CHUNK_BYTES);
-    reader.read_to_end(&mut json).map_err(|_| corrupt())?;
+    let json = packing::unpack(&row.body, MAX_CHUNK_BYTES).map_err(|_| corrupt())?;
     let lines: Vec<PackedLine> = serde_json::from_slice(&json).map_err(|_| corrupt())?;
     Ok(lines
         .into_iter()

@@ -20,6 +20,7 @@ mod missed;
 mod notices;
 mod open;
 mod outbox;
+mod packing;
 mod people;
 mod policies;
 mod push_permits;
