@@ -31,7 +31,7 @@ impl Gate {
         Self { valid_until, closed: CancellationToken::new(), inside: TaskTracker::new() }
     }
 
-    pub(super) fn extend(&self, valid_until: Instant) {
+    pub(super) fn hold_until(&self, valid_until: Instant) {
         *self.valid_until.lock().unwrap_or_else(PoisonError::into_inner) = valid_until;
     }
 
@@ -87,7 +87,7 @@ mod tests {
         let gate = Gate::until(Instant::now() + Duration::from_secs(60));
         gate.close().await;
         assert!(gate.is_held() && gate.check().is_err());
-        gate.extend(Instant::now());
+        gate.hold_until(Instant::now());
         assert!(!gate.is_held());
     }
 
@@ -96,7 +96,7 @@ mod tests {
         let gate = Gate::until(Instant::now());
         assert!(matches!(gate.check(), Err(StoreError::LeaseLost)));
         assert!(gate.enter().await.is_err());
-        gate.extend(Instant::now() + Duration::from_secs(60));
+        gate.hold_until(Instant::now() + Duration::from_secs(60));
         assert!(gate.enter().await.is_ok());
     }
 }

@@ -144,7 +144,7 @@ async fn hold(app: Arc<App>, (claimed, until): (Claimed, Instant), hand: Arc<Mut
         interruption = watch(&app, (&task, &lease, &gate, until), &stop, step, &cancel) => interruption,
     };
     if matches!(interruption, Interruption::LeaseLost) {
-        gate.extend(Instant::now());
+        gate.hold_until(Instant::now());
     }
     // Whoever goes on, and the end itself, look for what this run made. What GitHub is still at shows after a while.
     let settling = if gate.close().await { Duration::ZERO } else { SETTLING };
@@ -245,7 +245,7 @@ async fn watch(
         match renewed {
             Ok(by) => {
                 valid_until = asked_at + LEASE - MARGIN;
-                gate.extend(valid_until);
+                gate.hold_until(valid_until);
                 if let Some(by) = &by
                     && step() < Step::Settle as u8
                     && app.is_noted_as_left(task.thread.installation).await

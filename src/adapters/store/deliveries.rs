@@ -40,6 +40,7 @@ pub struct KeptDelivery {
 }
 
 impl KeptDelivery {
+    /// The body as it is kept.
     pub fn pack(body: &[u8]) -> Vec<u8> {
         packing::pack(body)
     }

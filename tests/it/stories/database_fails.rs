@@ -32,6 +32,13 @@ async fn at_work(world: &World) -> PathBuf {
     world.scratch_file("begun").await.0
 }
 
+async fn at_work_on_a_cuttable_database() -> Option<(World, PathBuf)> {
+    let builder = Builder::new(Engine::Postgres).behind_a_balancer().agent("ours", PATIENT);
+    let world = builder.with_a_cuttable_database().start().await?;
+    let scratch = at_work(&world).await;
+    Some((world, scratch))
+}
+
 /// The task ends well, its agent was started once, and no line of its log is there twice.
 async fn goes_on(world: &World, scratch: &Path) {
     std::fs::write(scratch.join("go"), "on").unwrap();
@@ -53,9 +60,7 @@ async fn ready_again(world: &World) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_stops_loses_nothing() {
-    let builder = Builder::new(Engine::Postgres).behind_a_balancer().agent("ours", PATIENT);
-    let Some(world) = builder.with_a_cuttable_database().start().await else { return };
-    let scratch = at_work(&world).await;
+    let Some((world, scratch)) = at_work_on_a_cuttable_database().await else { return };
     let way = world.database_way.as_ref().unwrap();
     way.cut();
     let (answer, took) = post(&world, "in-vain").await;
@@ -77,9 +82,7 @@ async fn a_database_that_stops_loses_nothing() {
 /// A lease is renewed in time though more than half of it passes in vain.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_away_for_half_a_minute_ends_no_run() {
-    let builder = Builder::new(Engine::Postgres).behind_a_balancer().agent("ours", PATIENT);
-    let Some(world) = builder.with_a_cuttable_database().start().await else { return };
-    let scratch = at_work(&world).await;
+    let Some((world, scratch)) = at_work_on_a_cuttable_database().await else { return };
     let way = world.database_way.as_ref().unwrap();
     way.cut();
     world.until("the lease is soon over", async |world| (world.lease_left().await < 25_000).then_some(())).await;

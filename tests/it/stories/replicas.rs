@@ -21,6 +21,11 @@ fn claimed(log: &str) -> usize {
     log.matches("\"message\":\"claimed\"").count()
 }
 
+/// How many of them it lost to others.
+fn lost(log: &str) -> usize {
+    log.matches("the lease was lost").count() + log.matches("was left to another worker").count()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn forty_tasks_run_once_each_though_a_worker_is_killed_and_one_sleeps() {
     let Some(mut world) = replicated(SLOW).await else { return };
@@ -51,13 +56,7 @@ async fn forty_tasks_run_once_each_though_a_worker_is_killed_and_one_sleeps() {
     killed.crash().await;
     world.settled().await;
     sleeper.signal(Signal::SIGCONT);
-    world
-        .until("the sleeper has noticed", async |_| {
-            let log = sleeper.log();
-            let lost = log.matches("the lease was lost").count() + log.matches("was left to another worker").count();
-            (lost > 0).then_some(())
-        })
-        .await;
+    world.until("the sleeper has noticed", async |_| (lost(&sleeper.log()) > 0).then_some(())).await;
     world.settled().await;
     sleeper.stop().await;
     let tasks = world.tasks().await;
@@ -135,13 +134,7 @@ async fn a_worker_that_slept_through_its_leases_makes_no_sandbox() {
     world.settled().await;
     world.sandboxes_deleted().await;
     sleeper.signal(Signal::SIGCONT);
-    world
-        .until("the sleeper has noticed", async |_| {
-            let log = sleeper.log();
-            let lost = log.matches("the lease was lost").count() + log.matches("was left to another worker").count();
-            (lost == 10).then_some(())
-        })
-        .await;
+    world.until("the sleeper has noticed", async |_| (lost(&sleeper.log()) == 10).then_some(())).await;
     sleeper.stop().await;
     assert_eq!(world.vercel().lives().await.len(), 10, "one sandbox each");
     assert!(world.tasks().await.iter().all(|task| task.state.name() == "succeeded"));
