@@ -128,10 +128,13 @@ pub(super) fn unpack(packed: Option<&[u8]>, guid: &str) -> Result<Vec<u8>> {
     packing::unpack(packed.ok_or_else(corrupt)?, MAX_BODY_BYTES).map_err(|_| corrupt())
 }
 
-/// Whether a statement that adds so many rows stays prepared. Each count is a statement of its own, of about half a kilobyte
-/// per row on SQLite, and a connection keeps a hundred: those that differ would fill memory and push out those that come again.
-const fn is_kept_prepared(rows: usize) -> bool {
-    rows == 1
+/// Rows for one statement, the last of them again and again up to a power of two: it is stored once, for its id is unique.
+/// Each count of rows is a statement of its own, and these few stay prepared. A statement that does not has no name: a
+/// transaction pooler would send its text to one connection and its values to another.
+fn filled<T>(rows: &[T]) -> impl Iterator<Item = (&T, bool)> {
+    let again = rows.len().next_power_of_two() - rows.len();
+    let last = rows.last().into_iter().flat_map(move |last| std::iter::repeat_n(last, again));
+    rows.iter().map(|row| (row, true)).chain(last.map(|row| (row, false)))
 }
 
 impl Store {
@@ -142,7 +145,7 @@ impl Store {
                 "INSERT INTO deliveries (guid, meaning, event, action, installation_id, repository_id, repository, \
                  issue_number, object_id, sender, received_at, decide_at, body) ",
             );
-            query.push_values(batch, |mut values, kept| {
+            query.push_values(filled(batch), |mut values, (kept, is_new)| {
                 let row = &kept.row;
                 values
                     .push_bind(&row.id.0)
@@ -157,10 +160,10 @@ impl Store {
                     .push_bind(&row.sender)
                     .push_bind(row.received_at.0)
                     .push_bind(row.received_at.0)
-                    .push_bind(&kept.packed_body);
+                    .push_bind(if is_new { kept.packed_body.as_slice() } else { &[] });
             });
             query.push(" ON CONFLICT DO NOTHING RETURNING guid");
-            query.build_query_scalar().persistent(is_kept_prepared(batch.len())).fetch_all(pool).await
+            query.build_query_scalar().fetch_all(pool).await
         })?;
         let mut fresh: HashSet<String> = fresh.into_iter().collect();
         let mut answers = Vec::with_capacity(batch.len());
@@ -191,7 +194,7 @@ impl Store {
                 "INSERT INTO deliveries (guid, event, action, installation_id, repository_id, repository, issue_number, \
                  object_id, sender, received_at, decided_at, decision, facts) ",
             );
-            query.push_values(rows, |mut values, row| {
+            query.push_values(filled(rows), |mut values, (row, _)| {
                 values
                     .push_bind(&row.id.0)
                     .push_bind(&row.event)
@@ -208,7 +211,7 @@ impl Store {
                     .push_bind(&row.facts);
             });
             query.push(" ON CONFLICT DO NOTHING");
-            query.build().persistent(is_kept_prepared(rows.len())).execute(pool).await.map(|_| ())
+            query.build().execute(pool).await.map(|_| ())
         })?;
         Ok(())
     }
