@@ -34,6 +34,8 @@ pub enum Kind {
     Hold,
     /// The call waits until `Double::release`, then goes on as if nothing was.
     Wait,
+    /// The call is carried out after a while, whether or not its caller is still there; `Double::held` tells when it came.
+    Late(Duration),
     /// The answer, under the name of another type.
     WrongType,
     /// Half of the answer.
@@ -102,10 +104,15 @@ impl Faults {
     }
 
     pub async fn wait(&self) {
-        *self.is_held.lock().unwrap() = true;
         let released = self.released.notified();
-        self.arrived.notify_waiters();
+        self.arrive();
         released.await;
+    }
+
+    /// Tells whoever waits for it that a call is held up.
+    pub fn arrive(&self) {
+        *self.is_held.lock().unwrap() = true;
+        self.arrived.notify_waiters();
     }
 
     pub fn release(&self) {
@@ -132,11 +139,12 @@ impl Faults {
                 Err(std::io::Error::other("stalled"))
             }
             Kind::Hold => {
-                *self.is_held.lock().unwrap() = true;
-                self.arrived.notify_waiters();
+                self.arrive();
                 std::future::pending().await
             }
-            Kind::Wait | Kind::Reset | Kind::WrongType | Kind::Truncated => Err(std::io::Error::other("reset")),
+            Kind::Wait | Kind::Late(_) | Kind::Reset | Kind::WrongType | Kind::Truncated => {
+                Err(std::io::Error::other("reset"))
+            }
         }
     }
 

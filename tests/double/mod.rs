@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
+use http_body_util::BodyExt as _;
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -308,14 +308,29 @@ async fn handle(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Respons
     };
     inner.calls.lock().unwrap().push(Recorded::of(&asked, query));
     let route = format!("{} {}", asked.method, parts.uri.path());
-    let fault = inner.faults.next(&route);
-    let fault = match fault {
+    match inner.faults.next(&route) {
         Some(Fault { kind: Kind::Wait, .. }) => {
             inner.faults.wait().await;
-            None
+            carry_out(inner, asked, route, None).await
         }
-        fault => fault,
-    };
+        Some(Fault { kind: Kind::Late(by), .. }) => {
+            inner.faults.arrive();
+            let late = async move {
+                tokio::time::sleep(by).await;
+                carry_out(inner, asked, route, None).await
+            };
+            tokio::spawn(late).await.map_err(std::io::Error::other)?
+        }
+        fault => carry_out(inner, asked, route, fault).await,
+    }
+}
+
+async fn carry_out(
+    inner: Arc<Inner>,
+    asked: Asked,
+    route: String,
+    fault: Option<Fault>,
+) -> Result<Response<Body>, std::io::Error> {
     if let Some(fault) = fault.as_ref().filter(|fault| fault.when == When::Before) {
         return inner.faults.strike(fault).await;
     }
@@ -329,32 +344,11 @@ async fn handle(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Respons
         return match fault.kind {
             // These spoil the answer, they do not replace it.
             Kind::WrongType => Ok(answer.with_type("text/html").response()),
-            Kind::Truncated => Ok(truncated(answer)),
+            Kind::Truncated => Ok(answer.truncated().response()),
             _ => inner.faults.strike(&fault).await,
         };
     }
     Ok(answer.response())
-}
-
-/// Half of the answer, as if it were the whole; bytes of a file break off, as their length tells.
-fn truncated(answer: Answer) -> Response<Body> {
-    let Answer { status, content_type, body, .. } = answer;
-    let body = match body {
-        wire::AnswerBody::Full(bytes) if content_type == "application/octet-stream" => {
-            let half = bytes.slice(..bytes.len() / 2);
-            let broken = std::io::Error::other("broken off");
-            let pieces = futures::stream::iter([Ok(half), Err(broken)]);
-            let body = wire::AnswerBody::Stream(Box::pin(pieces));
-            return Answer { status, content_type, body, violation: None }.response();
-        }
-        wire::AnswerBody::Full(bytes) => bytes.slice(..bytes.len() / 2),
-        wire::AnswerBody::Stream(_) => Bytes::from_static(b"{\"stream\":\"stdout\",\"da\n"),
-    };
-    Response::builder()
-        .status(status)
-        .header("content-type", content_type)
-        .body(Full::new(body).map_err(|never| match never {}).boxed())
-        .unwrap()
 }
 
 fn decoded(part: &str) -> String {
