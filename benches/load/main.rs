@@ -61,7 +61,7 @@ fn main() {
             running::measure().await;
         }
         if wanted("soak") {
-            soak::measure(&databases[0], length).await;
+            soak::measure(length).await;
         }
     });
 }
