@@ -130,7 +130,7 @@ pub(super) fn unpack(packed: Option<&[u8]>, guid: &str) -> Result<Vec<u8>> {
 
 /// Rows for one statement, the last of them again and again up to a power of two: it is stored once, for its id is unique.
 /// Each count of rows is a statement of its own, and these few stay prepared. A statement that does not has no name: a
-/// transaction pooler would send its text to one connection and its values to another.
+/// transaction pooler would send its text to one connection and its values to another. False: a repetition.
 fn filled<T>(rows: &[T]) -> impl Iterator<Item = (&T, bool)> {
     let again = rows.len().next_power_of_two() - rows.len();
     let last = rows.last().into_iter().flat_map(move |last| std::iter::repeat_n(last, again));
@@ -351,5 +351,20 @@ impl Store {
             sqlx::query_scalar("SELECT decision FROM deliveries WHERE guid = $1").bind(&id.0).fetch_optional(pool).await
         })?;
         Ok(name.flatten().as_deref().and_then(DecisionCode::parse))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::filled;
+
+    #[test]
+    fn statements_come_in_few_sizes_and_nothing_is_new_twice() {
+        for (count, size) in [(1, 1), (2, 2), (3, 4), (5, 8), (64, 64), (65, 128)] {
+            let rows: Vec<usize> = (0..count).collect();
+            let filled: Vec<(usize, bool)> = filled(&rows).map(|(row, is_new)| (*row, is_new)).collect();
+            let expected = (0..size).map(|at| (at.min(count - 1), at < count));
+            assert_eq!(filled, expected.collect::<Vec<_>>());
+        }
     }
 }
