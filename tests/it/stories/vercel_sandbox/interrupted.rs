@@ -66,6 +66,7 @@ async fn a_stop_waits_for_the_start_of_the_agent() {
     world.vercel().set_faults(vec![Fault { route: "POST */cmd", nth, times: 1, when: When::Before, kind }]);
     let comment = world.comment(PERSON, "/agent ours count").await;
     world.vercel().held().await;
+    assert_eq!(starts(&world).last(), Some(&true), "it is the agent's that is held up");
     world.stop().await;
     world.restart().await;
     assert_eq!(world.ended(comment).await, "rocket");
@@ -142,13 +143,8 @@ async fn a_machine_that_is_lost_once_costs_no_more_than_time() {
     let comment = world.comment(PERSON, "/agent ours count").await;
     let first = agent_waits(&world).await;
     world.vercel().fail(&first).await;
-    let second = world
-        .until("a second machine runs the agent", async |world| {
-            let log = world.log_of(&world.last_task().await.id).await;
-            let next = world.vercel().alive().await.into_iter().find(|name| *name != first)?;
-            (log.contains("starting again in a new one") && log.matches("line 100 ").count() == 2).then_some(next)
-        })
-        .await;
+    let second = second_machine(&world, &first, "line 100 ").await;
+    assert!(world.log_of(&world.last_task().await.id).await.contains("starting again in a new one"));
     open_gate(&world, &second).await;
     assert_eq!(world.ended(comment).await, "rocket");
     assert_eq!((world.pulls().await.len(), world.answers().await.len()), (1, 1));

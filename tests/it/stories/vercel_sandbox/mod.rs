@@ -204,21 +204,24 @@ async fn a_sandbox_that_goes_is_told_by_why_it_went() {
     world.finish().await;
 }
 
+/// Gives the machine in which the agent said it once more, after the first was lost.
+async fn second_machine(world: &World, first: &str, said: &str) -> String {
+    world
+        .until("a second machine runs the agent", async |world| {
+            let log = world.log_of(&world.last_task().await.id).await;
+            let next = world.vercel().alive().await.into_iter().find(|name| name != first)?;
+            (log.matches(said).count() == 2).then_some(next)
+        })
+        .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_fails_is_replaced_once() {
     let world = world(Builder::new(Engine::Sqlite).agent("ours", ENDLESS)).await;
     let comment = world.comment(PERSON, "/agent ours work").await;
     let first = agent_works(&world).await;
     world.vercel().fail(&first).await;
-    let second = world
-        .until("a second machine runs the agent", async |world| {
-            let log = world.log_of(&world.last_task().await.id).await;
-            if log.matches("working").count() < 2 {
-                return None;
-            }
-            world.vercel().alive().await.into_iter().find(|name| *name != first)
-        })
-        .await;
+    let second = second_machine(&world, &first, "working").await;
     world.vercel().fail(&second).await;
     assert_eq!(world.ended(comment).await, "confused");
     assert!(world.only_answer().await.contains("The sandbox disappeared"));
