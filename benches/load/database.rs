@@ -69,7 +69,7 @@ impl Database {
 }
 
 pub async fn claims_and_logs(database: &Database) {
-    let store = database.store().await;
+    database.store().await.close().await;
     println!("\n## Claims (claim and settle), {}", database.name());
     println!(
         "| backlog | workers | claims per second | p99 ms | the same two writes bare | ratio |\n|---|---|---|---|---|---|"
@@ -77,7 +77,10 @@ pub async fn claims_and_logs(database: &Database) {
     for backlog in [10_000, 1_000_000] {
         for workers in [1, 4, 16] {
             queue(database, backlog).await;
+            // With connections of its own, as the bare writes have: else one worker goes through those of sixteen.
+            let store = database.store().await;
             let (count, p99) = claim_for_a_while(&store, workers).await;
+            store.close().await;
             let bare = match database.dir {
                 None => {
                     queue(database, backlog).await;
@@ -90,6 +93,7 @@ pub async fn claims_and_logs(database: &Database) {
             println!("| {backlog} | {workers} | {count:.0} | {} | {bare} | {ratio} |", ms(p99));
         }
     }
+    let store = database.store().await;
     println!("\n## Log lines of 100 bytes, {}", database.name());
     println!("| lines per batch | lines per second |\n|---|---|");
     let claimed = store.claim("bench", LEASE, Millis(1)).await.unwrap().unwrap();
@@ -122,11 +126,11 @@ async fn claim_for_a_while(store: &Store, workers: usize) -> (f64, Duration) {
             let mut times = Vec::new();
             while begin.elapsed() < CELL {
                 let asked = Instant::now();
-                let claimed = store.claim_queued(&format!("w{worker}"), LEASE, Millis(1)).await.unwrap();
-                if let Some(claimed) = claimed {
-                    times.push(asked.elapsed());
-                    store.settle(&claimed.lease, &ending, &[], Millis(2)).await.unwrap();
-                }
+                let Some(claimed) = store.claim_queued(&format!("w{worker}"), LEASE, Millis(1)).await.unwrap() else {
+                    break;
+                };
+                times.push(asked.elapsed());
+                store.settle(&claimed.lease, &ending, &[], Millis(2)).await.unwrap();
             }
             times
         })

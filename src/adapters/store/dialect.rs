@@ -5,6 +5,7 @@ use super::rows::task_columns;
 
 /// Statements of one engine.
 pub(super) struct Dialect {
+    pub turns: &'static str,
     pub claim_queued: &'static str,
     pub claim_expired: &'static str,
     pub claim_pending: &'static str,
@@ -27,34 +28,54 @@ impl Db {
     }
 }
 
-/// The oldest task whose thread is free, of the installation that runs least and waited longest, or of a later one where
-/// others are just taking those. `>=` and both columns of the order leave PostgreSQL one index to read, `tasks_queue`: what is
-/// over is not walked through, however old its statistics are. SQLite is told (`$by`).
-/// `$1` owner, `$2` lease in milliseconds, `$3` now for people.
-macro_rules! claim_queued {
-    ($now:literal, $by:literal, $lock:literal) => {
+/// Installations with a task whose thread is free, and how many run of each: first who runs least, then who has waited
+/// longest. `>=` and both columns of the order leave PostgreSQL one index to read, `tasks_queue`: what is over is not walked
+/// through, however old its statistics are. SQLite is told (`$by`).
+/// `$1` now for people.
+macro_rules! turns {
+    ($by:literal) => {
         concat!(
             "WITH RECURSIVE waiting(installation_id) AS (",
             " SELECT min(installation_id) FROM tasks ", $by, " WHERE state = 'queued'",
             " UNION ALL SELECT (SELECT min(n.installation_id) FROM tasks n ", $by,
             "  WHERE n.state = 'queued' AND n.installation_id > w.installation_id)",
             " FROM waiting w WHERE w.installation_id IS NOT NULL),",
-            " turn AS (SELECT w.installation_id FROM waiting w WHERE w.installation_id IS NOT NULL",
-            "  AND NOT EXISTS (SELECT 1 FROM installations b WHERE b.id = w.installation_id AND b.blocked_until > $3)",
+            " busy AS (SELECT installation_id, count(*) AS tasks FROM tasks WHERE state = 'running' GROUP BY installation_id)",
+            " SELECT w.installation_id, coalesce(r.tasks, 0) AS running",
+            " FROM waiting w LEFT JOIN busy r ON r.installation_id = w.installation_id",
+            " WHERE w.installation_id IS NOT NULL",
+            "  AND NOT EXISTS (SELECT 1 FROM installations b WHERE b.id = w.installation_id AND b.blocked_until > $1)",
             "  AND (SELECT e.installation_id FROM tasks e ", $by, " WHERE e.state = 'queued' AND e.installation_id >= w.installation_id",
             "   AND NOT EXISTS (SELECT 1 FROM tasks o WHERE o.repository_id = e.repository_id",
             "    AND o.issue_number = e.issue_number AND o.state IN ('queued', 'running') AND o.seq < e.seq)",
             "   ORDER BY e.installation_id, e.seq LIMIT 1) = w.installation_id",
-            "  ORDER BY (SELECT count(*) FROM tasks r WHERE r.state = 'running' AND r.installation_id = w.installation_id),",
-            "   coalesce((SELECT s.started_at FROM tasks s WHERE s.installation_id = w.installation_id AND s.started_at IS NOT NULL ORDER BY s.started_at DESC LIMIT 1), 0) LIMIT 1)",
-            " UPDATE tasks SET state = 'running', lease_owner = $1, lease_until = ", $now, " + $2,",
+            " ORDER BY running,",
+            "  coalesce((SELECT s.started_at FROM tasks s WHERE s.installation_id = w.installation_id AND s.started_at IS NOT NULL ORDER BY s.started_at DESC LIMIT 1), 0)",
+            " LIMIT 64"
+        )
+    };
+}
+
+/// The oldest task of an installation whose thread is free. Two bounds instead of `=`, and both columns of the order: see
+/// `turns`.
+/// `$1` owner, `$2` lease in milliseconds, `$3` now for people, `$4` installation, `$5` the new state.
+macro_rules! claim_queued {
+    ($now:literal, $by:literal, $lock:literal) => {
+        concat!(
+            "UPDATE tasks SET state = $5, lease_owner = $1, lease_until = ",
+            $now,
+            " + $2,",
             " fence = fence + 1, started_at = coalesce(started_at, $3)",
-            " WHERE seq = (SELECT t.seq FROM tasks t ", $by, " WHERE t.state = 'queued'",
-            "  AND t.installation_id >= (SELECT installation_id FROM turn)",
-            "  AND NOT EXISTS (SELECT 1 FROM installations b WHERE b.id = t.installation_id AND b.blocked_until > $3)",
+            " WHERE seq = (SELECT t.seq FROM tasks t ",
+            $by,
+            " WHERE t.state = 'queued'",
+            "  AND t.installation_id >= $4 AND t.installation_id <= $4",
+            "  AND NOT EXISTS (SELECT 1 FROM installations b WHERE b.id = $4 AND b.blocked_until > $3)",
             "  AND NOT EXISTS (SELECT 1 FROM tasks o WHERE o.repository_id = t.repository_id",
             "   AND o.issue_number = t.issue_number AND o.state IN ('queued', 'running') AND o.seq < t.seq)",
-            "  ORDER BY t.installation_id, t.seq LIMIT 1 ", $lock, ")",
+            "  ORDER BY t.installation_id, t.seq LIMIT 1 ",
+            $lock,
+            ")",
             " RETURNING ",
             task_columns!()
         )
@@ -63,10 +84,11 @@ macro_rules! claim_queued {
 
 /// A running task whose lease is over. Without an owner it was handed back; with another one, that worker died; this one
 /// itself lost it while the database was away.
+/// `$1` owner, `$2` lease in milliseconds, `$3` the new state.
 macro_rules! claim_expired {
     ($now:literal, $lock:literal) => {
         concat!(
-            "UPDATE tasks SET lease_until = ",
+            "UPDATE tasks SET state = $3, lease_until = ",
             $now,
             " + $2, fence = fence + 1,",
             " deaths = deaths + CASE WHEN lease_owner IS NULL OR lease_owner = $1 THEN 0 ELSE 1 END, lease_owner = $1",
@@ -153,14 +175,18 @@ macro_rules! claim_missed {
     };
 }
 
-/// Taking the next task of the queue, on SQLite and on PostgreSQL. A test asks both engines for their plans.
-pub const CLAIMS: [&str; 2] = [
-    claim_queued!("CAST(unixepoch('subsec') * 1000 AS INTEGER)", "INDEXED BY tasks_queue", ""),
-    claim_queued!("(extract(epoch from clock_timestamp()) * 1000)::bigint", "", "FOR UPDATE SKIP LOCKED"),
+/// Whose turn it is, and taking the next task of one: on SQLite and on PostgreSQL. A test asks both engines for their plans.
+pub const CLAIMS: [[&str; 2]; 2] = [
+    [
+        turns!("INDEXED BY tasks_queue"),
+        claim_queued!("CAST(unixepoch('subsec') * 1000 AS INTEGER)", "INDEXED BY tasks_queue", ""),
+    ],
+    [turns!(""), claim_queued!("(extract(epoch from clock_timestamp()) * 1000)::bigint", "", "FOR UPDATE SKIP LOCKED")],
 ];
 
 static SQLITE: Dialect = Dialect {
-    claim_queued: CLAIMS[0],
+    turns: CLAIMS[0][0],
+    claim_queued: CLAIMS[0][1],
     claim_expired: claim_expired!("CAST(unixepoch('subsec') * 1000 AS INTEGER)", ""),
     claim_pending: claim_pending!(""),
     claim_due: claim_due!(""),
@@ -174,7 +200,8 @@ static SQLITE: Dialect = Dialect {
 };
 
 static POSTGRES: Dialect = Dialect {
-    claim_queued: CLAIMS[1],
+    turns: CLAIMS[1][0],
+    claim_queued: CLAIMS[1][1],
     claim_expired: claim_expired!("(extract(epoch from clock_timestamp()) * 1000)::bigint", "FOR UPDATE SKIP LOCKED"),
     claim_pending: claim_pending!("FOR UPDATE SKIP LOCKED"),
     claim_due: claim_due!("FOR UPDATE SKIP LOCKED"),

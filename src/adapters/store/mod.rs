@@ -9,6 +9,7 @@ mod connectors;
 mod conversations;
 mod deliveries;
 mod dialect;
+mod endings;
 mod grants;
 mod history;
 mod installations;
@@ -32,6 +33,7 @@ mod snapshots;
 mod spending;
 mod stops;
 mod tasks;
+mod turns;
 
 use std::sync::Arc;
 
@@ -67,6 +69,7 @@ pub struct Store {
     /// Held as long as the store lives: a second service on the same SQLite file is refused.
     _file_lock: Option<Arc<std::fs::File>>,
     unreadable: Arc<tasks::Unreadable>,
+    round: Arc<tokio::sync::Mutex<turns::Round>>,
 }
 
 /// How many connections are open, and how many of them wait for work.

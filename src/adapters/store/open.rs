@@ -146,7 +146,13 @@ impl Store {
             .connect_with(options.read_only(true))
             .await
             .map_err(|error| failed("cannot read the database", &error))?;
-        Ok(Self { db: Db::Lite { read, write }, direct_url: None, _file_lock: lock, unreadable: Arc::default() })
+        Ok(Self {
+            db: Db::Lite { read, write },
+            direct_url: None,
+            _file_lock: lock,
+            unreadable: Arc::default(),
+            round: Arc::default(),
+        })
     }
 
     async fn open_postgres(url: &Secret, direct_url: &Secret, access: Access) -> Result<Self> {
@@ -170,7 +176,13 @@ impl Store {
         let options = postgres_options(url).map_err(failed)?;
         let pool = PgPoolOptions::new().max_connections(16).acquire_timeout(ACQUIRE_TIMEOUT);
         let db = Db::Pg(pool.connect_with(options).await.map_err(failed)?);
-        Ok(Self { db, direct_url: Some(direct_url.clone()), _file_lock: None, unreadable: Arc::default() })
+        Ok(Self {
+            db,
+            direct_url: Some(direct_url.clone()),
+            _file_lock: None,
+            unreadable: Arc::default(),
+            round: Arc::default(),
+        })
     }
 }
 

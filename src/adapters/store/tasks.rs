@@ -5,14 +5,12 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::outbox::promise_in;
 use super::rows::{TaskRow, json, task_columns, to_json};
-use super::{Result, Store, StoreError, in_tx, lists, read, write};
-use crate::domain::effect::Effect;
+use super::{Result, Store, StoreError, lists, read, write};
 use crate::domain::failure::Failure;
 use crate::domain::ids::{CommentId, InstallationId, IssueNumber, Millis, RepositoryId, TaskId};
 use crate::domain::prompt::Inputs;
-use crate::domain::run::{Ending, Step};
+use crate::domain::run::Step;
 use crate::domain::task::{Task, TaskEvent, TaskState};
 
 /// A worker's dated right to a task. Only a claim makes one; every write of a run needs it.
@@ -51,7 +49,7 @@ pub(super) type Unreadable = Mutex<HashMap<TaskId, Millis>>;
 /// given up.
 pub const LEFT_TO_NEWER: Duration = Duration::from_secs(600);
 
-fn millis(time: Duration) -> i64 {
+pub(super) fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -62,11 +60,6 @@ impl Store {
             return Ok(Some(claimed));
         }
         self.claim_queued(owner, lease, now).await
-    }
-
-    /// Takes the next task of the queue.
-    pub async fn claim_queued(&self, owner: &str, lease: Duration, now: Millis) -> Result<Option<Claimed>> {
-        self.claim_by(self.db.dialect().claim_queued, owner, lease, now, TaskEvent::Claimed).await
     }
 
     /// Whether a claim could find anything; reads only.
@@ -92,23 +85,24 @@ impl Store {
         if expired.is_none() {
             return Ok(None);
         }
-        self.claim_by(self.db.dialect().claim_expired, owner, lease, now, TaskEvent::TakenOver).await
+        let (sql, taken_over) = (self.db.dialect().claim_expired, TaskState::Running.on(TaskEvent::TakenOver)?);
+        let row: Option<TaskRow> = write!(self, |pool| {
+            sqlx::query_as(sql).bind(owner).bind(millis(lease)).bind(taken_over.name()).fetch_optional(pool).await
+        })?;
+        match row {
+            Some(row) => self.read_claimed(row, owner, lease, now).await,
+            None => Ok(None),
+        }
     }
 
-    async fn claim_by(
+    /// `None`: it cannot be read here, and was left to others or given up.
+    pub(super) async fn read_claimed(
         &self,
-        sql: &'static str,
+        row: TaskRow,
         owner: &str,
         time: Duration,
         now: Millis,
-        event: TaskEvent,
     ) -> Result<Option<Claimed>> {
-        let row: Option<TaskRow> = write!(self, |pool| {
-            let query = sqlx::query_as(sql).bind(owner).bind(millis(time));
-            let query = if event == TaskEvent::Claimed { query.bind(now.0) } else { query };
-            query.fetch_optional(pool).await
-        })?;
-        let Some(row) = row else { return Ok(None) };
         let lease = Lease { task: TaskId(row.id.clone()), owner: owner.to_owned(), fence: row.fence };
         match row.task() {
             Ok(task) => Ok(Some(Claimed { task, lease })),
@@ -184,31 +178,6 @@ impl Store {
         write!(self, |pool| sqlx::query(effects).bind(settled).bind(until).execute(pool).await.map(|_| ()))?;
         let deliveries = "UPDATE deliveries SET decide_at = $1 WHERE decide_at > $1 AND decide_at <= $2";
         write!(self, |pool| sqlx::query(deliveries).bind(now.0).bind(until).execute(pool).await.map(|_| ()))?;
-        Ok(())
-    }
-
-    /// Ends a task: outcome and the effects that tell it, in one transaction.
-    pub async fn settle(&self, lease: &Lease, ending: &Ending, effects: &[Effect], now: Millis) -> Result<()> {
-        let ended = TaskState::Running.on(TaskEvent::Ended(ending.outcome))?;
-        in_tx!(self, |conn| {
-            let changed = sqlx::query(
-                "UPDATE tasks SET state = $4, reason = $5, finished_at = $6, lease_owner = NULL, lease_until = NULL \
-                 WHERE id = $1 AND lease_owner = $2 AND fence = $3 AND state = 'running'",
-            )
-            .bind(&lease.task.0)
-            .bind(&lease.owner)
-            .bind(lease.fence)
-            .bind(ended.name())
-            .bind(&ending.reason)
-            .bind(now.0)
-            .execute(&mut *conn)
-            .await?
-            .rows_affected();
-            if changed != 1 {
-                return Err(StoreError::LeaseLost);
-            }
-            promise_in!(conn, effects, now);
-        });
         Ok(())
     }
 

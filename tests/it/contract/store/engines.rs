@@ -107,7 +107,15 @@ async fn a_claim_walks_through_nothing_that_is_over() {
         is_pull, subject, triggered_at, requester_id, requester, agent, options, request, state, created_at) \
         SELECT CAST(n AS TEXT), 'g', CAST(n AS TEXT), n % 50, n % 50, 'acme/shop', n, FALSE, '', n, 7, 'maria', 'ours', '{}', '', \
         'queued', n FROM r";
-    let [lite, shared] = CLAIMS.map(|sql| sql.replace("$1", "'w'").replace("$2", "60000").replace("$3", "1"));
+    let [lite, shared] = CLAIMS.map(|[turns, claim]| {
+        let claim = claim
+            .replace("$1", "'w'")
+            .replace("$2", "60000")
+            .replace("$3", "1")
+            .replace("$4", "7")
+            .replace("$5", "'running'");
+        [("e", turns.replace("$1", "1")), ("t", claim)]
+    });
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("test.db");
     Store::open(&Location::Sqlite(path.clone()), Access::Service).await.unwrap().close().await;
@@ -116,9 +124,10 @@ async fn a_claim_walks_through_nothing_that_is_over() {
     for sql in [format!("{numbers} {SEED}"), "ANALYZE".to_owned()] {
         sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&pool).await.unwrap();
     }
-    let rows = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {lite}"))).fetch_all(&pool).await.unwrap();
-    let plan: String = rows.iter().map(|row| row.get::<String, _>("detail") + "\n").collect();
-    for task in ["e", "t"] {
+    for (task, sql) in lite {
+        let sql = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+        let rows = sqlx::query(sql).fetch_all(&pool).await.unwrap();
+        let plan: String = rows.iter().map(|row| row.get::<String, _>("detail") + "\n").collect();
         assert!(plan.contains(&format!("SEARCH {task} USING INDEX tasks_queue")), "sqlite: {plan}");
     }
     let Some(url) = postgres::fresh_database().await else { return };
@@ -129,10 +138,10 @@ async fn a_claim_walks_through_nothing_that_is_over() {
     for sql in [format!("{numbers} {SEED}"), "ANALYZE tasks".to_owned()] {
         sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
     }
-    let plan: Vec<String> =
-        sqlx::query_scalar(sqlx::AssertSqlSafe(format!("EXPLAIN {shared}"))).fetch_all(&mut connection).await.unwrap();
-    let plan = plan.join("\n");
-    for task in ["e", "t"] {
+    for (task, sql) in shared {
+        let sql = sqlx::AssertSqlSafe(format!("EXPLAIN {sql}"));
+        let plan: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut connection).await.unwrap();
+        let plan = plan.join("\n");
         assert!(plan.contains(&format!("tasks_queue on tasks {task} ")), "postgres: {plan}");
     }
 }

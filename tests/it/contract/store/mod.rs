@@ -4,6 +4,7 @@ mod deliveries;
 mod engines;
 mod promises;
 mod tasks;
+mod turns;
 
 use std::collections::HashSet;
 use std::sync::Arc;

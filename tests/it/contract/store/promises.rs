@@ -26,6 +26,39 @@ async fn effects_go_out_once_and_in_order_within_a_thread() {
     }
 }
 
+#[tokio::test]
+async fn a_task_ends_with_all_that_tells_it_or_goes_on() {
+    for bench in both().await {
+        bench.queue(1, 1).await;
+        let old = bench.claim("old").await.unwrap();
+        bench.store.hand_back(&old.lease, Duration::ZERO).await.unwrap();
+        let new = bench.claim("new").await.unwrap();
+        let ending = Ending { outcome: Outcome::Succeeded, reason: String::new(), detail: String::new() };
+        let now = bench.clock.now();
+        let settled = bench.store.settle(&old.lease, &ending, &[react(1, Reaction::Confused)], now).await;
+        assert!(matches!(settled, Err(StoreError::LeaseLost)), "{settled:?}");
+        assert!(!bench.store.has_open_promises().await.unwrap(), "who lost the task tells nothing");
+
+        // A text of anybody's, with all that could end a value too soon.
+        let markdown = "it's {\"done\", \\ NULL}, \u{1f680}\n".to_owned();
+        let reply = Effect::Reply { thread: thread(1, 1), key: "k".into(), markdown };
+        bench.store.promise(&[react(1, Reaction::Eyes)], now).await.unwrap();
+        let effects = [react(1, Reaction::Rocket), react(1, Reaction::Eyes), reply];
+        bench.store.settle(&new.lease, &ending, &effects, now).await.unwrap();
+        let mut told = Vec::new();
+        while bench.store.has_open_promises().await.unwrap() {
+            for due in bench.store.claim_effects(now, now.after(LEASE)).await.unwrap() {
+                bench.store.effect_done(due.seq, now).await.unwrap();
+                told.push((due.seq, due.effect));
+            }
+        }
+        told.sort_by_key(|(seq, _)| *seq);
+        let told: Vec<Effect> = told.into_iter().map(|(_, effect)| effect).collect();
+        let [rocket, eyes, reply] = effects;
+        assert_eq!(told, [eyes, rocket, reply], "in their order, and what was promised before stays where it is");
+    }
+}
+
 /// GitHub's parts may not agree for a moment. Other trouble before that, however long, takes nothing of it.
 #[tokio::test]
 async fn what_is_missing_is_counted_in_a_row() {

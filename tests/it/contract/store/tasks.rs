@@ -1,4 +1,4 @@
-//! Claims, leases, turns, and the log that goes with them.
+//! Claims, leases, and the log that goes with them.
 
 use super::*;
 
@@ -14,34 +14,6 @@ async fn tasks_of_one_thread_run_one_at_a_time_in_order() {
         assert!(bench.claim("w").await.is_none());
         bench.settle(&one).await;
         assert_eq!(bench.claim("w").await.unwrap().task.id, second);
-    }
-}
-
-#[tokio::test]
-async fn installations_take_turns() {
-    for bench in both().await {
-        for issue in 0..4 {
-            bench.queue(1, issue).await;
-        }
-        bench.queue(2, 100).await;
-        bench.queue(3, 200).await;
-        let mut order = Vec::new();
-        while let Some(claimed) = bench.claim("w").await {
-            order.push(claimed.task.thread.installation.0);
-        }
-        assert_eq!(order, [1, 2, 3, 1, 1, 1], "who runs least comes first");
-
-        // With one place only, nobody is starved either.
-        for issue in 10..13 {
-            bench.queue(4, issue).await;
-        }
-        bench.queue(5, 300).await;
-        let mut order = Vec::new();
-        while let Some(claimed) = bench.claim("w").await {
-            order.push(claimed.task.thread.installation.0);
-            bench.settle(&claimed).await;
-        }
-        assert_eq!(order, [4, 5, 4, 4]);
     }
 }
 

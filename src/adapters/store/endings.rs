@@ -1,0 +1,95 @@
+//! How a task ends: outcome and the effects that tell it, at once.
+
+use sqlx::{PgPool, SqlitePool};
+
+use super::outbox::promise_in;
+use super::rows::to_json;
+use super::{Db, Lease, Result, Store, StoreError};
+use crate::domain::effect::Effect;
+use crate::domain::ids::Millis;
+use crate::domain::run::Ending;
+use crate::domain::task::{TaskEvent, TaskState};
+
+macro_rules! end {
+    () => {
+        "UPDATE tasks SET state = $4, reason = $5, finished_at = $6, lease_owner = NULL, lease_until = NULL \
+         WHERE id = $1 AND lease_owner = $2 AND fence = $3 AND state = 'running'"
+    };
+}
+
+/// `$7` and on: a column of the effects each.
+const END_AND_PROMISE: &str = concat!(
+    "WITH ended AS (",
+    end!(),
+    " RETURNING id), promised AS (",
+    "INSERT INTO outbox (id, installation_id, repository_id, issue_number, is_final, effect, created_at, due_at) ",
+    "SELECT e.id, e.installation_id, e.repository_id, e.issue_number, e.is_final, e.effect, $6, $6 FROM ended, ",
+    "unnest($7, $8, $9, $10, $11, $12) WITH ORDINALITY ",
+    "AS e(id, installation_id, repository_id, issue_number, is_final, effect, place) ",
+    "ORDER BY e.place ON CONFLICT (id) DO NOTHING) ",
+    "SELECT count(*) FROM ended"
+);
+
+/// What ends, and how.
+struct End<'a> {
+    lease: &'a Lease,
+    state: TaskState,
+    reason: &'a str,
+    effects: &'a [Effect],
+    now: Millis,
+}
+
+impl Store {
+    /// Ends a task, and promises the effects that tell it: both or neither.
+    pub async fn settle(&self, lease: &Lease, ending: &Ending, effects: &[Effect], now: Millis) -> Result<()> {
+        let state = TaskState::Running.on(TaskEvent::Ended(ending.outcome))?;
+        let end = End { lease, state, reason: &ending.reason, effects, now };
+        match &self.db {
+            Db::Lite { write, .. } => end.on_sqlite(write).await,
+            Db::Pg(pool) => end.on_postgres(pool).await,
+        }
+    }
+}
+
+impl End<'_> {
+    async fn on_sqlite(&self, write: &SqlitePool) -> Result<()> {
+        let mut tx = write.begin_with("BEGIN IMMEDIATE").await?;
+        let changed = sqlx::query(end!())
+            .bind(&self.lease.task.0)
+            .bind(&self.lease.owner)
+            .bind(self.lease.fence)
+            .bind(self.state.name())
+            .bind(self.reason)
+            .bind(self.now.0)
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+        if changed != 1 {
+            return Err(StoreError::LeaseLost);
+        }
+        let conn = &mut *tx;
+        promise_in!(conn, self.effects, self.now);
+        Ok(tx.commit().await?)
+    }
+
+    /// In one statement: the way to the database is gone once instead of four times or more.
+    async fn on_postgres(&self, pool: &PgPool) -> Result<()> {
+        let column = |of: fn(&Effect) -> i64| self.effects.iter().map(of).collect::<Vec<i64>>();
+        let changed: i64 = sqlx::query_scalar(END_AND_PROMISE)
+            .bind(&self.lease.task.0)
+            .bind(&self.lease.owner)
+            .bind(self.lease.fence)
+            .bind(self.state.name())
+            .bind(self.reason)
+            .bind(self.now.0)
+            .bind(self.effects.iter().map(Effect::key).collect::<Vec<String>>())
+            .bind(column(|effect| effect.thread().installation.0))
+            .bind(column(|effect| effect.thread().repository.0))
+            .bind(column(|effect| effect.thread().issue.0))
+            .bind(self.effects.iter().map(Effect::is_final).collect::<Vec<bool>>())
+            .bind(self.effects.iter().map(to_json).collect::<Vec<String>>())
+            .fetch_one(pool)
+            .await?;
+        if changed == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
+    }
+}
