@@ -166,6 +166,24 @@ async fn what_github_is_doing_at_a_stop_is_not_made_twice_however_long_it_takes(
     }
 }
 
+/// A worker that slept through its lease takes the task again, while its own former run is still at GitHub. Stopped then,
+/// it leaves the task alone for as long as any run at GitHub.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_former_run_was_making_at_a_stop_is_not_made_twice() {
+    let Some(mut world) = World::start(Engine::Postgres).await else { return };
+    world.github.set_fault_of(slow_comment(2 * BEYOND_A_STOP));
+    world.comment(PERSON, "/agent ours").await;
+    world.github.held().await;
+    let task = world.last_task().await.id;
+    world.expire_leases(&[task]).await;
+    let claims = |world: &World| world.log().matches("\"claimed\"").count();
+    world.until("the task is claimed again", async |world| (claims(world) == 2).then_some(())).await;
+    world.stop().await;
+    world.restart().await;
+    is_answered_once(&world).await;
+    world.finish().await;
+}
+
 /// The run is broken off at once, and what it was making is looked for by its end.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_github_is_doing_at_a_cancel_is_not_made_twice() {
