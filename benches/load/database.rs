@@ -5,16 +5,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hireling::adapters::store::{Access, Location, Store, TaskPage};
+use hireling::adapters::system::SystemClock;
 use hireling::domain::ids::{IssueNumber, Millis, RepositoryId, RunId};
 use hireling::domain::log_entry::{Kind, Line};
 use hireling::domain::run::{Ending, Step};
 use hireling::domain::secret::Secret;
 use hireling::domain::task::Outcome;
+use hireling::ports::clock::Clock as _;
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use super::{CELL, ms, percentile, seed};
 
 const LEASE: Duration = Duration::from_secs(60);
+
+/// Until the connections are open and know their statements.
+const WARM_UP: Duration = Duration::from_secs(1);
 
 /// A database to measure on.
 pub struct Database {
@@ -72,25 +78,26 @@ pub async fn claims_and_logs(database: &Database) {
     database.store().await.close().await;
     println!("\n## Claims (claim and settle), {}", database.name());
     println!(
-        "| backlog | workers | claims per second | p99 ms | the same two writes bare | ratio |\n|---|---|---|---|---|---|"
+        "| backlog | workers | processes | claims per second | p99 ms | the same two writes bare | ratio |\n\
+         |---|---|---|---|---|---|---|"
     );
     for backlog in [10_000, 1_000_000] {
-        for workers in [1, 4, 16] {
+        for (workers, processes) in [(1, 1), (4, 1), (16, 1), (16, 16)] {
+            if processes > 1 && database.dir.is_some() {
+                continue;
+            }
             queue(database, backlog).await;
-            // With connections of its own, as the bare writes have: else one worker goes through those of sixteen.
-            let store = database.store().await;
-            let (count, p99) = claim_for_a_while(&store, workers).await;
-            store.close().await;
+            let Claims { count, p99, connections } = claim_for_a_while(database, workers, processes).await;
             let bare = match database.dir {
                 None => {
                     queue(database, backlog).await;
-                    Some(claim_barely(&database.url, workers).await)
+                    Some(claim_barely(&database.url, workers, connections).await)
                 }
                 Some(_) => None,
             };
             let [bare, ratio] =
                 bare.map_or(["".into(), "".into()], |bare| [format!("{bare:.0}"), format!("{:.2}", count / bare)]);
-            println!("| {backlog} | {workers} | {count:.0} | {} | {bare} | {ratio} |", ms(p99));
+            println!("| {backlog} | {workers} | {processes} | {count:.0} | {} | {bare} | {ratio} |", ms(p99));
         }
     }
     let store = database.store().await;
@@ -117,34 +124,54 @@ async fn queue(database: &Database, backlog: u64) {
     seed::tasks(&database.url, "queued", backlog).await;
 }
 
-async fn claim_for_a_while(store: &Store, workers: usize) -> (f64, Duration) {
-    let begin = Instant::now();
+struct Claims {
+    /// A second.
+    count: f64,
+    p99: Duration,
+    /// Of all workers.
+    connections: u32,
+}
+
+async fn claim_for_a_while(database: &Database, workers: usize, processes: usize) -> Claims {
+    let mut stores = Vec::new();
+    for _ in 0..processes {
+        stores.push(database.store().await);
+    }
+    let begin = Instant::now() + WARM_UP;
     let ending = Arc::new(Ending { outcome: Outcome::NoChanges, reason: String::new(), detail: String::new() });
     let loops = (0..workers).map(|worker| {
-        let (store, ending) = (store.clone(), Arc::clone(&ending));
+        let (store, ending) = (stores[worker % processes].clone(), Arc::clone(&ending));
         tokio::spawn(async move {
             let mut times = Vec::new();
             while begin.elapsed() < CELL {
                 let asked = Instant::now();
-                let Some(claimed) = store.claim_queued(&format!("w{worker}"), LEASE, Millis(1)).await.unwrap() else {
-                    break;
-                };
-                times.push(asked.elapsed());
-                store.settle(&claimed.lease, &ending, &[], Millis(2)).await.unwrap();
+                let now = SystemClock.now();
+                let Some(claimed) = store.claim_queued(&format!("w{worker}"), LEASE, now).await.unwrap() else { break };
+                if asked >= begin {
+                    times.push(asked.elapsed());
+                }
+                store.settle(&claimed.lease, &ending, &[], now).await.unwrap();
             }
             times
         })
     });
     let mut times: Vec<Duration> =
         futures::future::join_all(loops).await.into_iter().flat_map(|times| times.unwrap()).collect();
+    let (passed, mut connections) = (begin.elapsed(), 0);
+    for store in stores {
+        connections += store.connections().open;
+        store.close().await;
+    }
     times.sort_unstable();
-    (times.len() as f64 / begin.elapsed().as_secs_f64(), percentile(&times, 0.99))
+    Claims { count: times.len() as f64 / passed.as_secs_f64(), p99: percentile(&times, 0.99), connections }
 }
 
-/// What a claim and an end cost PostgreSQL at least: the oldest of the queue, without turns, leases and order.
-async fn claim_barely(url: &str, workers: usize) -> f64 {
-    let pool = sqlx::PgPool::connect(url).await.unwrap();
-    let (begin, done) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+/// A claim and an end as a queue without turns, leases and order has them: the first that is free, then its end by number.
+/// Over as many connections: each is a process of PostgreSQL, and they cost what they cost.
+async fn claim_barely(url: &str, workers: usize, connections: u32) -> f64 {
+    let pool =
+        PgPoolOptions::new().max_connections(connections).min_connections(connections).connect(url).await.unwrap();
+    let (begin, done) = (Instant::now() + WARM_UP, Arc::new(AtomicU64::new(0)));
     let loops = (0..workers).map(|_| {
         let (pool, done) = (pool.clone(), Arc::clone(&done));
         tokio::spawn(async move {
@@ -161,7 +188,9 @@ async fn claim_barely(url: &str, workers: usize) -> f64 {
                 }
                 let ended = sqlx::query("UPDATE tasks SET state = 'no_changes', lease_owner = NULL WHERE seq = $1");
                 ended.bind(claimed).execute(&pool).await.unwrap();
-                done.fetch_add(1, Ordering::Relaxed);
+                if Instant::now() >= begin {
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
             }
         })
     });

@@ -26,13 +26,13 @@ pub async fn own(url: &str, repository: i64) {
     }
 }
 
+/// SQLite has no statistics here, as in the service; PostgreSQL makes them by itself.
 pub async fn tasks(url: &str, state: &str, count: u64) {
     let insert = format!("INSERT INTO tasks ({COLUMNS}) SELECT {}", values(state));
     if let Some(path) = url.strip_prefix("sqlite://") {
         let mut connection = sqlx::SqliteConnection::connect(&format!("sqlite://{path}")).await.unwrap();
         let rows = format!("WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < {count}) ");
         connection.execute(AssertSqlSafe(format!("{rows}{insert} FROM r"))).await.unwrap();
-        connection.execute("ANALYZE").await.unwrap();
         return;
     }
     let mut connection = sqlx::PgConnection::connect(url).await.unwrap();

@@ -29,8 +29,8 @@ impl Db {
 }
 
 /// Installations with a task whose thread is free, and how many run of each: first who runs least, then who has waited
-/// longest. `>=` and both columns of the order leave PostgreSQL one index to read, `tasks_queue`: what is over is not walked
-/// through, however old its statistics are. SQLite is told (`$by`).
+/// longest. Two bounds instead of `=`, and both columns of the order, leave PostgreSQL one index to read, `tasks_queue`: what is
+/// over is not walked through, however old its statistics are. SQLite is told (`$by`).
 /// `$1` now for people.
 macro_rules! turns {
     ($by:literal) => {
@@ -45,19 +45,19 @@ macro_rules! turns {
             " FROM waiting w LEFT JOIN busy r ON r.installation_id = w.installation_id",
             " WHERE w.installation_id IS NOT NULL",
             "  AND NOT EXISTS (SELECT 1 FROM installations b WHERE b.id = w.installation_id AND b.blocked_until > $1)",
-            "  AND (SELECT e.installation_id FROM tasks e ", $by, " WHERE e.state = 'queued' AND e.installation_id >= w.installation_id",
+            "  AND (SELECT e.installation_id FROM tasks e ", $by, " WHERE e.state = 'queued'",
+            "   AND e.installation_id >= w.installation_id AND e.installation_id <= w.installation_id",
             "   AND NOT EXISTS (SELECT 1 FROM tasks o WHERE o.repository_id = e.repository_id",
             "    AND o.issue_number = e.issue_number AND o.state IN ('queued', 'running') AND o.seq < e.seq)",
             "   ORDER BY e.installation_id, e.seq LIMIT 1) = w.installation_id",
             " ORDER BY running,",
-            "  coalesce((SELECT s.started_at FROM tasks s WHERE s.installation_id = w.installation_id AND s.started_at IS NOT NULL ORDER BY s.started_at DESC LIMIT 1), 0)",
-            " LIMIT 64"
+            "  coalesce((SELECT s.started_at FROM tasks s WHERE s.installation_id = w.installation_id AND s.started_at IS NOT NULL ORDER BY s.started_at DESC LIMIT 1), 0),",
+            "  w.installation_id LIMIT 64"
         )
     };
 }
 
-/// The oldest task of an installation whose thread is free. Two bounds instead of `=`, and both columns of the order: see
-/// `turns`.
+/// The oldest task of an installation whose thread is free. Its bounds and its order: see `turns`.
 /// `$1` owner, `$2` lease in milliseconds, `$3` now for people, `$4` installation, `$5` the new state.
 macro_rules! claim_queued {
     ($now:literal, $by:literal, $lock:literal) => {

@@ -2,9 +2,9 @@
 
 use sqlx::{PgPool, SqlitePool};
 
-use super::outbox::promise_in;
+use super::outbox::{outbox_columns, promise_in};
 use super::rows::to_json;
-use super::{Db, Lease, Result, Store, StoreError};
+use super::{Db, Lease, Result, Store, StoreError, read};
 use crate::domain::effect::Effect;
 use crate::domain::ids::Millis;
 use crate::domain::run::Ending;
@@ -21,9 +21,9 @@ macro_rules! end {
 const END_AND_PROMISE: &str = concat!(
     "WITH ended AS (",
     end!(),
-    " RETURNING id), promised AS (",
-    "INSERT INTO outbox (id, installation_id, repository_id, issue_number, is_final, effect, created_at, due_at) ",
-    "SELECT e.id, e.installation_id, e.repository_id, e.issue_number, e.is_final, e.effect, $6, $6 FROM ended, ",
+    " RETURNING id), promised AS (INSERT INTO outbox (",
+    outbox_columns!(),
+    ") SELECT e.id, e.installation_id, e.repository_id, e.issue_number, e.is_final, e.effect, $6, $6 FROM ended, ",
     "unnest($7, $8, $9, $10, $11, $12) WITH ORDINALITY ",
     "AS e(id, installation_id, repository_id, issue_number, is_final, effect, place) ",
     "ORDER BY e.place ON CONFLICT (id) DO NOTHING) ",
@@ -40,19 +40,34 @@ struct End<'a> {
 }
 
 impl Store {
-    /// Ends a task, and promises the effects that tell it: both or neither.
+    /// Ends a task, and promises the effects that tell it: both or neither. Asked again because the answer got lost, it is
+    /// done.
     pub async fn settle(&self, lease: &Lease, ending: &Ending, effects: &[Effect], now: Millis) -> Result<()> {
         let state = TaskState::Running.on(TaskEvent::Ended(ending.outcome))?;
         let end = End { lease, state, reason: &ending.reason, effects, now };
-        match &self.db {
-            Db::Lite { write, .. } => end.on_sqlite(write).await,
-            Db::Pg(pool) => end.on_postgres(pool).await,
-        }
+        let is_ended = match &self.db {
+            Db::Lite { write, .. } => end.on_sqlite(write).await?,
+            Db::Pg(pool) => end.on_postgres(pool).await?,
+        };
+        if is_ended || self.has_ended(&end).await? { Ok(()) } else { Err(StoreError::LeaseLost) }
+    }
+
+    /// By this lease: whoever claims a task has a number of its own.
+    async fn has_ended(&self, end: &End<'_>) -> Result<bool> {
+        let found: Option<i64> = read!(self, |pool| {
+            sqlx::query_scalar("SELECT seq FROM tasks WHERE id = $1 AND fence = $2 AND state = $3")
+                .bind(&end.lease.task.0)
+                .bind(end.lease.fence)
+                .bind(end.state.name())
+                .fetch_optional(pool)
+                .await
+        })?;
+        Ok(found.is_some())
     }
 }
 
 impl End<'_> {
-    async fn on_sqlite(&self, write: &SqlitePool) -> Result<()> {
+    async fn on_sqlite(&self, write: &SqlitePool) -> Result<bool> {
         let mut tx = write.begin_with("BEGIN IMMEDIATE").await?;
         let changed = sqlx::query(end!())
             .bind(&self.lease.task.0)
@@ -65,15 +80,16 @@ impl End<'_> {
             .await?
             .rows_affected();
         if changed != 1 {
-            return Err(StoreError::LeaseLost);
+            return Ok(false);
         }
         let conn = &mut *tx;
         promise_in!(conn, self.effects, self.now);
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        Ok(true)
     }
 
     /// In one statement: the way to the database is gone once instead of four times or more.
-    async fn on_postgres(&self, pool: &PgPool) -> Result<()> {
+    async fn on_postgres(&self, pool: &PgPool) -> Result<bool> {
         let column = |of: fn(&Effect) -> i64| self.effects.iter().map(of).collect::<Vec<i64>>();
         let changed: i64 = sqlx::query_scalar(END_AND_PROMISE)
             .bind(&self.lease.task.0)
@@ -90,6 +106,6 @@ impl End<'_> {
             .bind(self.effects.iter().map(to_json).collect::<Vec<String>>())
             .fetch_one(pool)
             .await?;
-        if changed == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
+        Ok(changed == 1)
     }
 }

@@ -1,6 +1,7 @@
 //! Everything that lasts. sqlx lives in this folder and nowhere else; methods speak domain types.
 //!
-//! One SQL text serves SQLite and PostgreSQL; `dialect.rs` holds the few statements that differ.
+//! One SQL text serves SQLite and PostgreSQL; `dialect.rs` holds the few statements that differ, `endings.rs` the one that
+//! PostgreSQL alone understands.
 
 mod admission;
 mod backup;

@@ -20,15 +20,23 @@ pub struct DueEffect {
 
 row!(DueRow { seq: i64, attempts: i64, times_missing: i64, created_at: i64, effect: String });
 
+macro_rules! outbox_columns {
+    () => {
+        "id, installation_id, repository_id, issue_number, is_final, effect, created_at, due_at"
+    };
+}
+pub(super) use outbox_columns;
+
 /// Promises effects in the open transaction. One promised before stays as it is.
 macro_rules! promise_in {
     ($conn:ident, $effects:expr, $now:expr) => {
         for effect in $effects {
             let (effect, now): (&Effect, Millis) = (effect, $now);
-            sqlx::query(
-                "INSERT INTO outbox (id, installation_id, repository_id, issue_number, is_final, effect, created_at, due_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $7) ON CONFLICT (id) DO NOTHING",
-            )
+            sqlx::query(concat!(
+                "INSERT INTO outbox (",
+                $crate::adapters::store::outbox::outbox_columns!(),
+                ") VALUES ($1, $2, $3, $4, $5, $6, $7, $7) ON CONFLICT (id) DO NOTHING"
+            ))
             .bind(effect.key())
             .bind(effect.thread().installation.0)
             .bind(effect.thread().repository.0)

@@ -19,8 +19,8 @@ pub(super) struct Round {
     turns: VecDeque<TurnRow>,
 }
 
-/// Who comes to the queue is not left out of a round for longer.
-const ROUND: Duration = Duration::from_secs(1);
+/// Who comes to the queue is not left out of a round for longer. Milliseconds.
+const ROUND_MS: u64 = 1_000;
 
 row!(
     #[derive(Debug)]
@@ -30,7 +30,7 @@ row!(
 impl Round {
     /// `None`: it is over.
     fn next(&mut self, now: Millis) -> Option<InstallationId> {
-        let is_fresh = self.begun_at <= now && now <= self.begun_at.after(ROUND);
+        let is_fresh = self.begun_at.0.abs_diff(now.0) <= ROUND_MS;
         self.turns.pop_front_if(|turn| is_fresh && turn.running == self.least).map(TurnRow::installation)
     }
 
@@ -72,7 +72,7 @@ impl Store {
         Ok(None)
     }
 
-    /// One claim begins one round at most: what none of its turns gets is not free now.
+    /// One claim begins one round at most: of what none of its turns gets, others are just taking most.
     async fn next_turn(&self, may_begin: &mut bool, now: Millis) -> Result<Option<InstallationId>> {
         // Held while the database is asked: workers that find the round over begin one together.
         let mut round = self.round.lock().await;
