@@ -17,6 +17,19 @@ macro_rules! end {
     };
 }
 
+/// `$1` to `$6`, on either engine.
+macro_rules! bind_end {
+    ($query:expr, $end:ident) => {
+        $query
+            .bind(&$end.lease.task.0)
+            .bind(&$end.lease.owner)
+            .bind($end.lease.fence)
+            .bind($end.state.name())
+            .bind($end.reason)
+            .bind($end.now.0)
+    };
+}
+
 /// `$7` and on: a column of the effects each.
 const END_AND_PROMISE: &str = concat!(
     "WITH ended AS (",
@@ -69,16 +82,7 @@ impl Store {
 impl End<'_> {
     async fn on_sqlite(&self, write: &SqlitePool) -> Result<bool> {
         let mut tx = write.begin_with("BEGIN IMMEDIATE").await?;
-        let changed = sqlx::query(end!())
-            .bind(&self.lease.task.0)
-            .bind(&self.lease.owner)
-            .bind(self.lease.fence)
-            .bind(self.state.name())
-            .bind(self.reason)
-            .bind(self.now.0)
-            .execute(&mut *tx)
-            .await?
-            .rows_affected();
+        let changed = bind_end!(sqlx::query(end!()), self).execute(&mut *tx).await?.rows_affected();
         if changed != 1 {
             return Ok(false);
         }
@@ -91,13 +95,7 @@ impl End<'_> {
     /// In one statement: the way to the database is gone once instead of four times or more.
     async fn on_postgres(&self, pool: &PgPool) -> Result<bool> {
         let column = |of: fn(&Effect) -> i64| self.effects.iter().map(of).collect::<Vec<i64>>();
-        let changed: i64 = sqlx::query_scalar(END_AND_PROMISE)
-            .bind(&self.lease.task.0)
-            .bind(&self.lease.owner)
-            .bind(self.lease.fence)
-            .bind(self.state.name())
-            .bind(self.reason)
-            .bind(self.now.0)
+        let changed: i64 = bind_end!(sqlx::query_scalar(END_AND_PROMISE), self)
             .bind(self.effects.iter().map(Effect::key).collect::<Vec<String>>())
             .bind(column(|effect| effect.thread().installation.0))
             .bind(column(|effect| effect.thread().repository.0))

@@ -1,7 +1,7 @@
 //! Everything that lasts. sqlx lives in this folder and nowhere else; methods speak domain types.
 //!
-//! One SQL text serves SQLite and PostgreSQL; `dialect.rs` holds the few statements that differ, `endings.rs` the one that
-//! PostgreSQL alone understands.
+//! One SQL text serves SQLite and PostgreSQL; `dialect.rs` and, for the end of a task, `endings.rs` hold the few statements
+//! that differ.
 
 mod admission;
 mod backup;

@@ -108,20 +108,7 @@ impl Store {
             Access::Service => Some(Arc::new(lock_file(path)?)),
             Access::Migration | Access::Visitor => None,
         };
-        // Who comes beside the service gets between two of its writes by luck only.
-        let patience = match access {
-            Access::Service => Duration::from_secs(5),
-            Access::Migration | Access::Visitor => Duration::from_secs(60),
-        };
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .foreign_keys(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // A delivery that was answered is on the disk, not on its way there.
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(patience)
-            .pragma("journal_size_limit", "67108864");
+        let options = sqlite_options(path, access);
         let write = SqlitePoolOptions::new()
             .max_connections(1)
             .min_connections(1)
@@ -146,13 +133,7 @@ impl Store {
             .connect_with(options.read_only(true))
             .await
             .map_err(|error| failed("cannot read the database", &error))?;
-        Ok(Self {
-            db: Db::Lite { read, write },
-            direct_url: None,
-            _file_lock: lock,
-            unreadable: Arc::default(),
-            round: Arc::default(),
-        })
+        Ok(Self { _file_lock: lock, ..Self::on(Db::Lite { read, write }) })
     }
 
     async fn open_postgres(url: &Secret, direct_url: &Secret, access: Access) -> Result<Self> {
@@ -176,14 +157,30 @@ impl Store {
         let options = postgres_options(url).map_err(failed)?;
         let pool = PgPoolOptions::new().max_connections(16).acquire_timeout(ACQUIRE_TIMEOUT);
         let db = Db::Pg(pool.connect_with(options).await.map_err(failed)?);
-        Ok(Self {
-            db,
-            direct_url: Some(direct_url.clone()),
-            _file_lock: None,
-            unreadable: Arc::default(),
-            round: Arc::default(),
-        })
+        Ok(Self { direct_url: Some(direct_url.clone()), ..Self::on(db) })
     }
+
+    /// Without a lock or a second way.
+    fn on(db: Db) -> Self {
+        Self { db, direct_url: None, _file_lock: None, unreadable: Arc::default(), round: Arc::default() }
+    }
+}
+
+fn sqlite_options(path: &Path, access: Access) -> SqliteConnectOptions {
+    // Who comes beside the service gets between two of its writes by luck only.
+    let patience = match access {
+        Access::Service => Duration::from_secs(5),
+        Access::Migration | Access::Visitor => Duration::from_secs(60),
+    };
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .foreign_keys(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // A delivery that was answered is on the disk, not on its way there.
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(patience)
+        .pragma("journal_size_limit", "67108864")
 }
 
 /// SQLite ends a transaction by itself when the disk is full; sqlx 0.9 goes on believing in it and begins no other on

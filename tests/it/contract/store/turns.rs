@@ -117,6 +117,24 @@ async fn a_turn_that_another_process_took_goes_to_the_next() {
     }
 }
 
+/// Somebody's transaction has the only task of who would be next.
+#[tokio::test]
+async fn a_turn_that_is_locked_holds_up_nobody_who_runs_more() {
+    for bench in both().await {
+        let Location::Postgres { direct_url, .. } = &bench.location else { continue };
+        bench.queue(2, 1).await;
+        assert_eq!(installation(bench.next(&bench.store).await), Some(2));
+        bench.queue(1, 2).await;
+        bench.queue(2, 3).await;
+        let mut other = sqlx::PgConnection::connect(direct_url.expose()).await.unwrap();
+        let mut held = other.begin().await.unwrap();
+        sqlx::query("SELECT seq FROM tasks WHERE issue_number = 2 FOR UPDATE").execute(&mut *held).await.unwrap();
+        assert_eq!(installation(bench.next(&bench.store).await), Some(2));
+        held.rollback().await.unwrap();
+        assert_eq!(installation(bench.next(&bench.store).await), Some(1));
+    }
+}
+
 /// Found out as the round begins, and looked at again at each of its turns.
 #[tokio::test]
 async fn a_turn_is_no_leave_to_disturb_an_account_that_wants_quiet() {
