@@ -125,35 +125,36 @@ macro_rules! hand_back {
 }
 
 /// Deliveries that wait for a decision, but for those behind an earlier one of their thread that is claimed or put off. A
-/// push waits for further ones by wish, and holds up nobody.
+/// push waits for further ones by wish, and holds up nobody. They are looked for once: what a claim has taken is not locked to
+/// itself, so PostgreSQL would find further ones each time it looks.
 macro_rules! claim_pending {
     ($lock:literal) => {
         concat!(
-            "UPDATE deliveries SET decide_at = $2, attempts = attempts + 1 WHERE seq IN (",
-            "SELECT d.seq FROM deliveries d WHERE d.decide_at IS NOT NULL AND d.decide_at <= $1",
+            "WITH due AS MATERIALIZED (SELECT d.seq FROM deliveries d WHERE d.decide_at IS NOT NULL AND d.decide_at <= $1",
             " AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.repository_id = d.repository_id",
             "  AND e.issue_number = d.issue_number AND e.decide_at IS NOT NULL AND e.seq < d.seq",
             "  AND (e.decide_at > $1 OR e.decide_at > d.decide_at) AND e.action <> 'synchronize')",
             " ORDER BY d.decide_at, d.seq LIMIT 64 ",
             $lock,
-            ") RETURNING seq, guid, meaning, event, received_at, attempts, installation_id, repository_id, issue_number, body"
+            ") UPDATE deliveries SET decide_at = $2, attempts = attempts + 1 WHERE seq IN (SELECT seq FROM due)",
+            " RETURNING seq, guid, meaning, event, received_at, attempts, installation_id, repository_id, issue_number, body"
         )
     };
 }
 
 /// Effects of one thread go out one after the other, in the order they were promised; a result waits
-/// for earlier results only, not for courtesies.
+/// for earlier results only, not for courtesies. They are looked for once, as deliveries are.
 macro_rules! claim_due {
     ($lock:literal) => {
         concat!(
-            "UPDATE outbox SET due_at = $2, attempts = attempts + 1 WHERE seq IN (",
-            "SELECT x.seq FROM outbox x WHERE x.due_at IS NOT NULL AND x.due_at <= $1",
+            "WITH due AS MATERIALIZED (SELECT x.seq FROM outbox x WHERE x.due_at IS NOT NULL AND x.due_at <= $1",
             " AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.repository_id = x.repository_id",
             "  AND e.issue_number = x.issue_number AND e.due_at IS NOT NULL AND e.seq < x.seq",
             "  AND (e.is_final OR NOT x.is_final))",
             " ORDER BY x.due_at, x.seq LIMIT 32 ",
             $lock,
-            ") RETURNING seq, attempts, times_missing, created_at, effect"
+            ") UPDATE outbox SET due_at = $2, attempts = attempts + 1 WHERE seq IN (SELECT seq FROM due)",
+            " RETURNING seq, attempts, times_missing, created_at, effect"
         )
     };
 }

@@ -198,3 +198,51 @@ async fn a_word_that_stops_waits_for_who_is_being_let_in() {
         noted.unwrap();
     }
 }
+
+/// PostgreSQL may ask the inner question once for each row of the outer one, and what a claim has taken is not locked to
+/// itself: without care it takes more each time.
+#[tokio::test]
+async fn a_claim_keeps_its_bound_under_any_plan() {
+    for bench in both().await {
+        let now = bench.clock.now();
+        let until = now.after(LEASE);
+        let missed = |number: i64| Attempt {
+            number,
+            delivery: DeliveryId(format!("missed-{number}")),
+            event: "issues".into(),
+            status: 502,
+            sent_at: now,
+            is_again: false,
+        };
+        let effect = |issue: i64| Effect::React {
+            thread: thread(1, issue),
+            subject: Subject::Issue,
+            reaction: Reaction::Eyes,
+            delivery: DeliveryId("d".into()),
+        };
+        let delivery = |number: i64| kept(&bench.clock, &number.to_string(), &number.to_string());
+        bench.store.keep_deliveries(&(0..100).map(delivery).collect::<Vec<_>>()).await.unwrap();
+        bench.store.promise(&(0..50).map(effect).collect::<Vec<_>>(), now).await.unwrap();
+        bench.store.note_missed(&[1, 2, 3].map(missed), now, now).await.unwrap();
+        let store = bench.with_nested_plans().await;
+        assert_eq!(store.claim_pending(now, until).await.unwrap().len(), 64);
+        assert_eq!(store.claim_effects(now, until).await.unwrap().len(), 32);
+        assert!(store.claim_missed(now).await.unwrap().is_some());
+        let asked = store.missed_deliveries(10).await.unwrap().iter().filter(|line| line.asks > 0).count();
+        assert_eq!(asked, 1);
+    }
+}
+
+impl Bench {
+    /// The same database, where PostgreSQL thinks all but nested loops dear.
+    async fn with_nested_plans(&self) -> Store {
+        let Location::Postgres { direct_url, .. } = &self.location else {
+            return Store::open(&self.location, Access::Visitor).await.unwrap();
+        };
+        let mut url = url::Url::parse(direct_url.expose()).unwrap();
+        let others = ["enable_hashjoin", "enable_mergejoin", "enable_hashagg", "enable_material", "enable_sort"];
+        url.query_pairs_mut().extend_pairs(others.map(|name| (format!("options[{name}]"), "off")));
+        let url = Secret::new(url.to_string());
+        Store::open(&Location::Postgres { url: url.clone(), direct_url: url }, Access::Visitor).await.unwrap()
+    }
+}
