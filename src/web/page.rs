@@ -151,6 +151,7 @@ fn refusal(id: &str, status: StatusCode) -> Response {
         StatusCode::FORBIDDEN => "Not yours, or too old",
         StatusCode::NOT_FOUND => "Nothing here for you",
         StatusCode::METHOD_NOT_ALLOWED => "Not this way",
+        StatusCode::REQUEST_TIMEOUT => "This took too long to arrive",
         StatusCode::TOO_MANY_REQUESTS => "Too often, wait a minute",
         StatusCode::SERVICE_UNAVAILABLE => "Not now, try again",
         _ => "This went wrong",
@@ -170,7 +171,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_is_short_and_has_a_number() {
-        for code in [400, 403, 404, 405, 429, 500, 503] {
+        for code in [400, 403, 404, 405, 408, 429, 500, 503] {
             let answer = refuse_with("0123abcd", StatusCode::from_u16(code).unwrap());
             let body = axum::body::to_bytes(answer.into_body(), 1000).await.unwrap();
             let text = String::from_utf8_lossy(&body);

@@ -1,6 +1,9 @@
 //! Nothing on a page is done by somebody else's page, nothing foreign is run, and errors tell nothing.
 
+use std::time::Duration;
+
 use reqwest::Method;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::visitor::Visitor;
 use crate::support::world::{Builder, Engine, OPERATOR, PERSON, World};
@@ -206,5 +209,24 @@ async fn errors_are_short_alike_and_numbered() {
     }
     bodies.dedup();
     assert_eq!(bodies.len(), 1, "{bodies:?}");
+    world.finish().await;
+}
+
+/// Nobody keeps the service waiting with a form.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_that_never_ends_is_refused() {
+    let world = World::start(Engine::Sqlite).await.unwrap();
+    let maria = Visitor::sign_in(&world, PERSON).await;
+    let cookies: Vec<String> = maria.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let head = format!(
+        "POST /settings/preferences HTTP/1.1\r\nhost: x\r\norigin: {}\r\ncookie: {}\r\ncontent-length: 100\r\n\r\ntoken=",
+        world.url,
+        cookies.join("; ")
+    );
+    let mut stream = tokio::net::TcpStream::connect(world.url.strip_prefix("http://").unwrap()).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4096];
+    let length = tokio::time::timeout(Duration::from_secs(15), stream.read(&mut answer)).await.unwrap().unwrap();
+    assert!(answer[..length].starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&answer[..length]));
     world.finish().await;
 }
