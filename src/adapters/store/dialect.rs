@@ -125,18 +125,23 @@ macro_rules! hand_back {
 }
 
 /// Deliveries that wait for a decision, but for those behind an earlier one of their thread that is claimed or put off. A
-/// push waits for further ones by wish, and holds up nobody. They are looked for once: what a claim has taken is not locked to
-/// itself, so PostgreSQL would find further ones each time it looks.
+/// push waits for further ones by wish, and holds up nobody. They are looked for once: a lock passes over what its own statement
+/// has changed, so PostgreSQL would find further ones each time it looks. One that another process is just taking is not found,
+/// and holds up those behind it all the same.
 macro_rules! claim_pending {
     ($lock:literal) => {
         concat!(
-            "WITH due AS MATERIALIZED (SELECT d.seq FROM deliveries d WHERE d.decide_at IS NOT NULL AND d.decide_at <= $1",
+            "WITH due AS MATERIALIZED (SELECT d.seq, d.repository_id, d.issue_number FROM deliveries d",
+            " WHERE d.decide_at IS NOT NULL AND d.decide_at <= $1",
             " AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.repository_id = d.repository_id",
             "  AND e.issue_number = d.issue_number AND e.decide_at IS NOT NULL AND e.seq < d.seq",
             "  AND (e.decide_at > $1 OR e.decide_at > d.decide_at) AND e.action <> 'synchronize')",
             " ORDER BY d.decide_at, d.seq LIMIT 64 ",
             $lock,
-            ") UPDATE deliveries SET decide_at = $2, attempts = attempts + 1 WHERE seq IN (SELECT seq FROM due)",
+            ") UPDATE deliveries SET decide_at = $2, attempts = attempts + 1 WHERE seq IN (SELECT f.seq FROM due f",
+            " WHERE NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.repository_id = f.repository_id",
+            "  AND e.issue_number = f.issue_number AND e.decide_at IS NOT NULL AND e.seq < f.seq",
+            "  AND e.action <> 'synchronize' AND e.seq NOT IN (SELECT seq FROM due)))",
             " RETURNING seq, guid, meaning, event, received_at, attempts, installation_id, repository_id, issue_number, body"
         )
     };

@@ -103,6 +103,30 @@ async fn a_delivery_waits_for_an_earlier_one_of_its_thread() {
     }
 }
 
+/// It is not to be had, and not yet marked as taken either.
+#[tokio::test]
+async fn a_delivery_that_another_process_is_taking_holds_up_its_thread() {
+    for bench in both().await {
+        let Location::Postgres { direct_url, .. } = &bench.location else { continue };
+        let clock = &bench.clock;
+        let elsewhere = LedgerRow { issue: Some(2), ..row(clock, "elsewhere") };
+        let elsewhere = KeptDelivery { row: elsewhere, ..kept(clock, "elsewhere", "elsewhere") };
+        let all = [kept(clock, "first", "first"), kept(clock, "second", "second"), elsewhere];
+        bench.store.keep_deliveries(&all).await.unwrap();
+        let mut other = sqlx::PgConnection::connect(direct_url.expose()).await.unwrap();
+        let mut taking = other.begin().await.unwrap();
+        sqlx::query("SELECT seq FROM deliveries WHERE guid = 'first' FOR UPDATE").execute(&mut *taking).await.unwrap();
+        let claim = async || {
+            let claimed = bench.store.claim_pending(clock.now(), clock.now().after(LEASE));
+            let claimed = tokio::time::timeout(Duration::from_secs(20), claimed).await.unwrap().unwrap();
+            claimed.into_iter().map(|one| one.id.0).collect::<Vec<_>>()
+        };
+        assert_eq!(claim().await, ["elsewhere"]);
+        taking.rollback().await.unwrap();
+        assert_eq!(claim().await, ["first", "second"]);
+    }
+}
+
 #[tokio::test]
 async fn what_was_missed_is_asked_for_as_long_as_github_has_it() {
     for bench in both().await {
