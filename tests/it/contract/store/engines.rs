@@ -199,8 +199,8 @@ async fn a_word_that_stops_waits_for_who_is_being_let_in() {
     }
 }
 
-/// PostgreSQL may ask the inner question once for each row of the outer one, and what a claim has taken is not locked to
-/// itself: without care it takes more each time.
+/// PostgreSQL may ask the inner question once for each row of the outer one, and passes over what the claim has just changed:
+/// without care it takes more each time.
 #[tokio::test]
 async fn a_claim_keeps_its_bound_under_any_plan() {
     for bench in both().await {

@@ -129,7 +129,8 @@ async fn a_turn_that_is_locked_holds_up_nobody_who_runs_more() {
         let mut other = sqlx::PgConnection::connect(direct_url.expose()).await.unwrap();
         let mut held = other.begin().await.unwrap();
         sqlx::query("SELECT seq FROM tasks WHERE issue_number = 2 FOR UPDATE").execute(&mut *held).await.unwrap();
-        assert_eq!(installation(bench.next(&bench.store).await), Some(2));
+        let next = tokio::time::timeout(Duration::from_secs(20), bench.next(&bench.store)).await;
+        assert_eq!(installation(next.unwrap()), Some(2));
         held.rollback().await.unwrap();
         assert_eq!(installation(bench.next(&bench.store).await), Some(1));
     }
